@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* Reading /proc/self/mountinfo; see mountinfo.h. */
+#include "base/mountinfo.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+/* Undoes the kernel's octal escapes (space, tab, newline, backslash), in place. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
+			*to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+			s += 3;
+		} else {
+			*to++ = *s;
+		}
+	}
+	*to = '\0';
+}
+
+static void copy_field(char *to, size_t size, char *from)
+{
+	unescape(from);
+	snprintf(to, size, "%s", from);
+}
+
+/* id parent major:minor root point options … - type source super-options. False where the line has another form. */
+static bool parse_line(char *line, struct mount_entry *out)
+{
+	char *fields[6];
+	char *save = NULL;
+	char *word = strtok_r(line, " \n", &save);
+	char *user;
+	int n = 0;
+
+	for (; word && n < 6; word = strtok_r(NULL, " \n", &save))
+		fields[n++] = word;
+	while (word && strcmp(word, "-"))
+		word = strtok_r(NULL, " \n", &save);
+	if (n < 6 || !word || sscanf(fields[2], "%u:%u", &out->major, &out->minor) != 2)
+		return false;
+	copy_field(out->point, sizeof(out->point), fields[4]);
+	word = strtok_r(NULL, " \n", &save);
+	if (!word)
+		return false;
+	copy_field(out->type, sizeof(out->type), word);
+	word = strtok_r(NULL, " \n", &save);
+	copy_field(out->source, sizeof(out->source), word ? word : (char[]){""});
+	word = strtok_r(NULL, "\n", &save);
+	user = word ? strstr(word, "user_id=") : NULL;
+	out->user = user ? (uid_t)strtoul(user + strlen("user_id="), NULL, 10) : 0;
+	return true;
+}
+
+int mountinfo_find(const char *point, struct mount_entry *out)
+{
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	_cleanup_free struct mount_entry *entry = malloc(sizeof(*entry));
+	_cleanup_free char *line = NULL;
+	size_t size = 0;
+	int result = -ENOENT;
+
+	if (!file || !entry) {
+		result = file ? -ENOMEM : -errno;
+		if (file)
+			fclose(file);
+		return result;
+	}
+	/* Later lines lie on top of earlier ones. */
+	while (getline(&line, &size, file) >= 0) {
+		if (parse_line(line, entry) && !strcmp(entry->point, point)) {
+			*out = *entry;
+			result = 0;
+		}
+	}
+	fclose(file);
+	return result;
+}
+
+bool mountinfo_is_batchiofs(const struct mount_entry *entry)
+{
+	return !strcmp(entry->type, "fuse.batchiofs");
+}
+
+int mountinfo_resolve(const char *path, char *out)
+{
+	_cleanup_free char *copy = strdup(path);
+	_cleanup_free char *parent = NULL;
+	size_t length;
+	char *last;
+
+	if (!copy)
+		return -ENOMEM;
+	for (length = strlen(copy); length > 1 && copy[length - 1] == '/'; length--)
+		copy[length - 1] = '\0';
+	last = strrchr(copy, '/');
+	/* No name of its own to take as it is ("/", ".", ".."). */
+	if (!strcmp(last ? last + 1 : copy, ".") || !strcmp(last ? last + 1 : copy, "..") ||
+		(last && !last[1]))
+		return realpath(path, out) ? 0 : -errno;
+	if (last && last != copy)
+		*last = '\0';
+	parent = realpath(last ? (last == copy ? "/" : copy) : ".", NULL);
+	if (!parent)
+		return -errno;
+	if (snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "",
+		    last ? last + 1 : copy) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	return 0;
+}

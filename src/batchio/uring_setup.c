@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Makes the ring of the io_uring backend, with what this kernel offers, or finds out why it can't.
+ * For uring.c only.
+ */
+#include "batchio/backend.h"
+
+#if BATCHIO_URING
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "batchio/uring.h"
+
+/*
+ * Completions overflow into kernel memory where the CQ is full, and old kernels then refuse to
+ * submit. Polls come on top of the operations, so small rings get a margin for them.
+ */
+#define CQ_MIN 256
+
+/* fsync and buffered writes are punted to workers, of which there are few by default. */
+#define BOUNDED_WORKERS 64
+
+/* From best to plainest; a kernel that doesn't know a flag says EINVAL. */
+static const unsigned setup_ladder[] = {
+	/* 6.1: completions are run when we ask, on our thread, never in its way */
+	IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+		IORING_SETUP_TASKRUN_FLAG,
+	/* 5.19: no interrupt of the running thread to run completions */
+	IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	/* 5.18: a bad request doesn't keep those behind it from being submitted */
+	IORING_SETUP_SUBMIT_ALL,
+	0,
+};
+
+#define LADDER_STEPS (sizeof(setup_ladder) / sizeof(setup_ladder[0]))
+
+static int init_ring(struct uring *u, unsigned entries, bool single)
+{
+	struct io_uring_params p;
+	size_t step = single ? 0 : 1;
+	int ret;
+
+	do {
+		memset(&p, 0, sizeof(p));
+		p.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | setup_ladder[step];
+		p.cq_entries = 2 * entries > CQ_MIN ? 2 * entries : CQ_MIN;
+		ret = io_uring_queue_init_params(entries, &u->ring, &p);
+	} while (ret == -EINVAL && ++step < LADDER_STEPS);
+	if (ret < 0)
+		return ret;
+	u->getevents = p.flags & IORING_SETUP_DEFER_TASKRUN;
+	u->depth = p.sq_entries;
+	return 0;
+}
+
+/* Value of kernel.io_uring_disabled (6.6+), -1 where there is none. */
+static int disabled_sysctl(void)
+{
+	char c = 0;
+	int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	if (read(fd, &c, 1) != 1)
+		c = 0;
+	close(fd);
+	return c >= '0' && c <= '2' ? c - '0' : -1;
+}
+
+static void unavailable(struct batchio_error *error, const char *why)
+{
+	batchio_fail(error, BATCHIO_EURINGUNAVAILABLE, "io_uring is not available: %s", why);
+}
+
+/* EPERM and EACCES: the sysctl, or else a security policy. */
+static void explain_refusal(struct batchio_error *error)
+{
+	int disabled = disabled_sysctl();
+
+	if (disabled == 2)
+		unavailable(error, "switched off by kernel.io_uring_disabled=2; "
+				   "`sysctl kernel.io_uring_disabled=0` switches it on");
+	else if (disabled == 1)
+		unavailable(error, "kernel.io_uring_disabled=1 keeps it from users outside "
+				   "kernel.io_uring_group; `sysctl kernel.io_uring_disabled=0` "
+				   "switches it on");
+	else
+		unavailable(error, "io_uring_setup is refused, by seccomp (a container's profile?) "
+				   "or another security policy");
+}
+
+static int explain(int err, struct batchio_error *error)
+{
+	switch (-err) {
+	case EPERM:
+	case EACCES:
+		explain_refusal(error);
+		break;
+	case ENOSYS:
+		unavailable(error, "the kernel has no io_uring_setup (older than 5.6, built without "
+				   "CONFIG_IO_URING, or hidden by seccomp)");
+		break;
+	case EINVAL:
+		unavailable(error, "the kernel knows too little of it (Linux 5.6 or later is needed)");
+		break;
+	case ENOMEM:
+		unavailable(error, "no memory for the ring; before Linux 5.12 it counts as locked "
+				   "memory (`ulimit -l`); try fewer entries");
+		break;
+	default:
+		batchio_fail(error, err, "io_uring_setup: %s", strerror(-err));
+		return err;
+	}
+	return BATCHIO_EURINGUNAVAILABLE;
+}
+
+static bool has_opcodes(struct io_uring *ring)
+{
+	static const int needed[] = {
+		IORING_OP_READV,
+		IORING_OP_WRITEV,
+		IORING_OP_FSYNC,
+		IORING_OP_POLL_ADD,
+		IORING_OP_POLL_REMOVE,
+	};
+	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+	bool all = probe != NULL;
+
+	for (size_t i = 0; all && i < sizeof(needed) / sizeof(needed[0]); i++)
+		all = io_uring_opcode_supported(probe, needed[i]);
+	io_uring_free_probe(probe);
+	return all;
+}
+
+/* All are improvements; a kernel without them works as well. */
+static void tune(struct uring *u, bool single)
+{
+	unsigned workers[2] = {0, 0};
+
+	/* Saves looking up the ring's descriptor; valid on the registering thread alone. */
+	if (single)
+		io_uring_register_ring_fd(&u->ring);
+	if (io_uring_register_iowq_max_workers(&u->ring, workers) < 0)
+		return;
+	if (workers[0] >= BOUNDED_WORKERS)
+		return;
+	workers[0] = BOUNDED_WORKERS;
+	workers[1] = 0; /* as it is */
+	io_uring_register_iowq_max_workers(&u->ring, workers);
+}
+
+int batchio_uring_setup(
+	struct uring *u, unsigned entries, unsigned flags, struct batchio_error *error)
+{
+	bool single = flags & BATCHIO_SINGLE_ISSUER;
+	/* A linked pair needs two places at once. */
+	int ret = init_ring(u, entries < 2 ? 2 : entries, single);
+
+	if (ret < 0)
+		return explain(ret, error);
+	if (!has_opcodes(&u->ring)) {
+		io_uring_queue_exit(&u->ring);
+		unavailable(error, "the kernel lacks operations that are needed (Linux 5.6 or later "
+				   "is), or seccomp hides io_uring_register");
+		return BATCHIO_EURINGUNAVAILABLE;
+	}
+	tune(u, single);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* The daemon's side of the control socket; see control.h. */
+#include "control/control.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "control/address.h"
+
+/* Ours alone, or nobody's: in /tmp somebody else may have been first. */
+static int make_dir(const char *dir)
+{
+	struct stat st;
+
+	if (mkdir(dir, 0700) && errno != EEXIST)
+		return -errno;
+	if (lstat(dir, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022) ? 0 : -EPERM;
+}
+
+static int listen_at(struct control *control)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	mode_t mask;
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	/* Left by a daemon that was killed: device numbers of living mounts are unique. */
+	unlink(control->address.sun_path);
+	mask = umask(0177);
+	error = bind(fd, (struct sockaddr *)&control->address, sizeof(control->address)) ||
+				listen(fd, CONTROL_CLIENTS)
+			? -errno
+			: 0;
+	umask(mask);
+	if (error) {
+		close(fd);
+		return error;
+	}
+	control->listen_fd = fd;
+	return 0;
+}
+
+int control_open(struct control *control, unsigned major, unsigned minor)
+{
+	int error = -ENOENT;
+
+	control->listen_fd = -1;
+	control->owner = geteuid();
+	for (int i = 0; i < CONTROL_CLIENTS; i++)
+		control->clients[i] = -1;
+	for (int place = 0; place < CONTROL_PLACES && error; place++) {
+		char dir[80];
+
+		if (control_place(place, control->owner, dir, sizeof(dir)))
+			continue;
+		error = make_dir(dir);
+		if (!error)
+			error = control_address(&control->address, dir, major, minor);
+		if (!error)
+			error = listen_at(control);
+	}
+	return error;
+}
+
+static void drop(int *client)
+{
+	close(*client);
+	*client = -1;
+}
+
+void control_close(struct control *control)
+{
+	if (control->listen_fd < 0)
+		return;
+	unlink(control->address.sun_path);
+	close(control->listen_fd);
+	control->listen_fd = -1;
+	for (int i = 0; i < CONTROL_CLIENTS; i++)
+		if (control->clients[i] >= 0)
+			drop(&control->clients[i]);
+}
+
+int control_poll_fds(const struct control *control, struct pollfd *fds)
+{
+	int n = 0;
+	bool room = false;
+
+	for (int i = 0; i < CONTROL_CLIENTS; i++) {
+		room |= control->clients[i] < 0;
+		fds[n++] = (struct pollfd){.fd = control->clients[i], .events = POLLIN};
+	}
+	fds[n++] = (struct pollfd){.fd = room ? control->listen_fd : -1, .events = POLLIN};
+	return n;
+}
+
+static void accept_client(struct control *control)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+	_cleanup_fd int fd =
+		accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		return;
+	if (peer.uid != 0 && peer.uid != control->owner)
+		return;
+	for (int i = 0; i < CONTROL_CLIENTS; i++) {
+		if (control->clients[i] < 0) {
+			control->clients[i] = steal_fd(&fd);
+			return;
+		}
+	}
+}
+
+/* Sends what fits: an answer is far below a socket's buffer, and a client that does not read is its own loss. */
+static void send_stats(struct control *control, int fd)
+{
+	_cleanup_free char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return;
+	control->stats(out, control->user);
+	if (fclose(out) == 0)
+		send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void serve_client(struct control *control, int *client)
+{
+	char line[64];
+	ssize_t n = recv(*client, line, sizeof(line) - 1, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		drop(client);
+		return;
+	}
+	line[n] = '\0';
+	/* Its end is the answer. */
+	if (!strcmp(line, "wait\n"))
+		return;
+	if (!strcmp(line, "stats\n"))
+		send_stats(control, *client);
+	drop(client);
+}
+
+void control_serve(struct control *control, const struct pollfd *fds, int n)
+{
+	for (int i = 0; i < n; i++) {
+		if (!fds[i].revents)
+			continue;
+		if (fds[i].fd == control->listen_fd)
+			accept_client(control);
+		else
+			serve_client(control, &control->clients[i]);
+	}
+}

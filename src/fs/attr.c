@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Attributes: getattr, setattr, statfs. Called by libfuse through ops.c.
+ *
+ * Whether the caller may was checked by the kernel; here it is done with the daemon's rights, on
+ * descriptors, so special files and symlinks are changed without being opened or followed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "fs/fs.h"
+#include "fs/handle.h"
+#include "fs/inode.h"
+
+#define TIMES                                                                                      \
+	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |                     \
+		FUSE_SET_ATTR_MTIME_NOW)
+#define KILL_BITS (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID)
+
+/* The object of a request: through the handle that came with it, else the inode's descriptor. */
+struct target {
+	fuse_ino_t ino;
+	struct handle *handle; /* or NULL: the inode is pinned */
+	int fd;
+};
+
+static int target_get(struct fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, struct target *t)
+{
+	t->ino = ino;
+	t->handle = fi ? handle_find(fs->handles, fi->fh, ino) : NULL;
+	t->fd = t->handle ? atomic_load(&t->handle->fd[t->handle->first])
+			  : inode_get(fs->inodes, ino);
+	return t->fd < 0 ? t->fd : 0;
+}
+
+static void target_put(struct fs *fs, struct target *t)
+{
+	if (!t->handle)
+		inode_put(fs->inodes, t->ino);
+}
+
+/* Answers with the attributes of fd, as they are now. */
+static int fresh(struct fs *fs, int fd, struct stat *attr)
+{
+	if (fstat(fd, attr) < 0)
+		return -errno;
+	inode_number(fs->inodes, attr);
+	return 0;
+}
+
+void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct target target;
+	struct stat attr;
+	int result = target_get(fs, ino, fi, &target);
+
+	if (result == 0) {
+		result = fresh(fs, target.fd, &attr);
+		target_put(fs, &target);
+	}
+	if (result < 0)
+		fs_reply(req, result);
+	else
+		fuse_reply_attr(req, &attr, fs->config.attr_timeout);
+}
+
+/* ---- setattr: in the order in which one chmod, chown or truncate after another would come ---- */
+
+static int set_owner(int fd, const struct stat *attr, int to_set)
+{
+	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
+	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+
+	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+/* number: fd as a name in proc_fd, which leads to the object itself, symlinks included. */
+static int set_mode(struct fs *fs, const char *number, mode_t mode)
+{
+	return fchmodat(fs->proc_fd, number, mode & 07777, 0) < 0 ? -errno : 0;
+}
+
+/* As the kernel does it on write: set-group-id without group execution means something else
+ * (mandatory locks). */
+static int kill_bits(struct fs *fs, const struct target *t, const char *number, int to_set)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (fstat(t->fd, &st) < 0)
+		return -errno;
+	mode = st.st_mode;
+	if (!S_ISREG(mode))
+		return 0;
+	if (to_set & FUSE_SET_ATTR_KILL_SUID)
+		mode &= ~S_ISUID;
+	if (to_set & FUSE_SET_ATTR_KILL_SGID && mode & S_IXGRP)
+		mode &= ~S_ISGID;
+	return mode == st.st_mode ? 0 : set_mode(fs, number, mode);
+}
+
+static int set_size(struct fs *fs, const struct target *t, const char *number, off_t size)
+{
+	mode_t type = inode_type(fs->inodes, t->ino);
+	_cleanup_fd int opened = -1;
+	int fd = t->fd;
+
+	if (!S_ISREG(type))
+		return S_ISDIR(type) ? -EISDIR : -EINVAL;
+	if (size < 0)
+		return -EINVAL;
+	if (!t->handle || t->handle->access == O_RDONLY) {
+		fd = opened = openat(fs->proc_fd, number, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+	}
+	return ftruncate(fd, size) < 0 ? -errno : 0;
+}
+
+static struct timespec time_of(const struct timespec *value, bool set, bool now)
+{
+	if (now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	return set ? *value : (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+static int set_times(struct fs *fs, const char *number, const struct stat *attr, int to_set)
+{
+	struct timespec times[2] = {
+		time_of(&attr->st_atim, to_set & FUSE_SET_ATTR_ATIME,
+			to_set & FUSE_SET_ATTR_ATIME_NOW),
+		time_of(&attr->st_mtim, to_set & FUSE_SET_ATTR_MTIME,
+			to_set & FUSE_SET_ATTR_MTIME_NOW),
+	};
+
+	return utimensat(fs->proc_fd, number, times, 0) < 0 ? -errno : 0;
+}
+
+/* ctime is the source's own affair. */
+static int set_all(struct fs *fs, const struct target *t, const struct stat *attr, int to_set)
+{
+	char number[16];
+	int result = 0;
+
+	snprintf(number, sizeof(number), "%d", t->fd);
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		result = set_owner(t->fd, attr, to_set);
+	if (result == 0 && to_set & FUSE_SET_ATTR_MODE)
+		result = set_mode(fs, number, attr->st_mode);
+	if (result == 0 && to_set & FUSE_SET_ATTR_SIZE)
+		result = set_size(fs, t, number, attr->st_size);
+	if (result == 0 && to_set & KILL_BITS)
+		result = kill_bits(fs, t, number, to_set);
+	if (result == 0 && to_set & TIMES)
+		result = set_times(fs, number, attr, to_set);
+	return result;
+}
+
+void fs_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct target target;
+	struct stat now;
+	int result = target_get(fs, ino, fi, &target);
+
+	if (result == 0) {
+		result = set_all(fs, &target, attr, to_set);
+		if (result == 0)
+			result = fresh(fs, target.fd, &now);
+		target_put(fs, &target);
+	}
+	if (result < 0)
+		fs_reply(req, result);
+	else
+		fuse_reply_attr(req, &now, fs->config.attr_timeout);
+}
+
+void fs_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	int fd = inode_get(fs->inodes, ino ? ino : FUSE_ROOT_ID);
+	struct statvfs st;
+	int result = fd;
+
+	if (fd >= 0) {
+		result = fstatvfs(fd, &st) < 0 ? -errno : 0;
+		inode_put(fs->inodes, ino ? ino : FUSE_ROOT_ID);
+	}
+	if (result < 0)
+		fs_reply(req, result);
+	else
+		fuse_reply_statfs(req, &st);
+}

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reads, writes and syncs: from libfuse to the file's queue, from the queue to the backend, and back.
+ * Called by libfuse through ops.c, and by the loops (fs_turn_end, completions).
+ *
+ * A request lives in its message buffer until it is answered: the operation in its scratch, the vector of a merged call in the
+ * area of the request that heads it. So nothing is allocated.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "loop/loop.h"
+
+/* Classes: requests of different ones are never merged. The lower bits are the descriptor's variant. */
+#define CLASS_DSYNC FD_VARIANTS
+
+struct data_op {
+	struct co_op op;
+	fuse_req_t req;
+	struct request *request;
+	struct fs *fs;
+	struct file *file;
+	int fd;
+	/* Of the call that this operation heads. */
+	struct list start; /* on a list of calls to start */
+	unsigned waiting; /* backend requests not ended */
+	struct co_outcome outcome;
+	struct batchio_request io;
+	struct batchio_request sync_io;
+	int sync_fd;
+};
+
+_Static_assert(sizeof(struct data_op) <= REQUEST_SCRATCH, "scratch holds an operation");
+_Static_assert(IOV_MAX * sizeof(struct iovec) + FUSE_HEADER_SPACE <= REQUEST_AREA,
+	"the area holds a full vector and the header");
+
+static struct data_op *data_op_of(struct co_op *op)
+{
+	return list_entry(op, struct data_op, op);
+}
+
+static struct data_op *head_of(struct co_call *call)
+{
+	return data_op_of(list_entry(call, struct co_op, call));
+}
+
+/* ---- answers ---- */
+
+static void answer(struct data_op *d)
+{
+	struct loop_stats *stats = &loop_self()->stats;
+	ssize_t result = d->op.result;
+
+	loop_set_current(d->request);
+	if (result < 0) {
+		stat_add(&stats->errors, 1);
+		fuse_reply_err(d->req, (int)-result);
+	} else if (d->op.kind == CO_READ) {
+		stat_add(&stats->bytes_read, (uint64_t)result);
+		fuse_reply_buf(d->req, d->request->payload, (size_t)result);
+	} else if (d->op.kind == CO_WRITE) {
+		stat_add(&stats->bytes_written, (uint64_t)result);
+		fuse_reply_write(d->req, (size_t)result);
+	} else {
+		fuse_reply_err(d->req, 0);
+	}
+	loop_set_current(NULL);
+}
+
+static void answer_all(struct list *answered)
+{
+	struct list *node;
+
+	while ((node = list_pop(answered)))
+		answer(data_op_of(list_entry(node, struct co_op, node)));
+}
+
+/* ---- calls to the backend ---- */
+
+static void start_calls(struct list *calls);
+
+/* The taken calls of a file, as a list. Under the file's lock. */
+static void take_calls(struct file *file, struct list *calls)
+{
+	struct co_call *call;
+
+	list_init(calls);
+	while ((call = co_take(&file->queue)))
+		list_add_tail(&head_of(call)->start, calls);
+}
+
+/* A call has ended: answers its requests, and starts what waited for it. */
+static void finish(struct data_op *head)
+{
+	struct file_table *files = head->fs->files;
+	struct file *file = head->file;
+	struct list answered;
+	struct list calls;
+
+	list_init(&answered);
+	/* The requests' handles keep the file only until they are answered. */
+	file_ref(files, file);
+	pthread_mutex_lock(&file->lock);
+	co_done(&file->queue, &head->op.call, &head->outcome, &answered);
+	take_calls(file, &calls);
+	pthread_mutex_unlock(&file->lock);
+	start_calls(&calls);
+	answer_all(&answered);
+	file_unref(files, file);
+}
+
+static void data_done(struct batchio_request *io, ssize_t result)
+{
+	struct data_op *head = io->user;
+
+	head->outcome.moved = io->moved;
+	head->outcome.error = result < 0 ? (int)result : 0;
+	if (--head->waiting == 0)
+		finish(head);
+}
+
+static void sync_done(struct batchio_request *io, ssize_t result)
+{
+	struct data_op *head = io->user;
+
+	head->outcome.sync = (int)result;
+	if (--head->waiting == 0)
+		finish(head);
+}
+
+static void submit(struct batchio_request *io)
+{
+	int error = batchio_submit(loop_self()->bio, io);
+
+	/* Cannot be refused by its form; should it be, that is how it ended. */
+	if (error) {
+		io->moved = 0;
+		io->done(io, error);
+	}
+}
+
+static void start_sync(struct data_op *head, const struct co_call *call)
+{
+	head->sync_io = (struct batchio_request){
+		.kind = call->full ? BATCHIO_FSYNC : BATCHIO_FDATASYNC,
+		.flags = BATCHIO_MAYINLINE,
+		.fd = head->sync_fd,
+		.done = sync_done,
+		.user = head,
+	};
+	submit(&head->sync_io);
+}
+
+static void start_data(struct data_op *head, const struct co_call *call)
+{
+	struct iovec *iov = (struct iovec *)head->request->area;
+	struct list *node;
+	int n = 0;
+
+	list_for_each(node, &call->ops) {
+		struct data_op *d = data_op_of(list_entry(node, struct co_op, node));
+
+		iov[n++] = (struct iovec){.iov_base = d->request->payload, .iov_len = d->op.len};
+	}
+	head->io = (struct batchio_request){
+		.kind = call->kind == CO_READ ? BATCHIO_READ : BATCHIO_WRITE,
+		.flags = BATCHIO_MAYINLINE | (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
+			 (call->klass & CLASS_DSYNC ? BATCHIO_DSYNC : 0) |
+			 (call->kind == CO_WRITE_SYNC ? BATCHIO_LINK : 0),
+		.fd = head->fd,
+		.iovcnt = n,
+		.iov = iov,
+		.offset = (off_t)call->offset,
+		.done = data_done,
+		.user = head,
+	};
+	submit(&head->io);
+}
+
+/* Where the file's flushes go; see file.h. Out of descriptors, the request's own has to do. */
+static int flush_fd(struct data_op *head)
+{
+	struct file *file = head->file;
+	int fd;
+
+	pthread_mutex_lock(&file->lock);
+	if (file->flush_fd < 0 && !list_empty(&file->handles)) {
+		struct handle *oldest = list_entry(file->handles.next, struct handle, node);
+
+		file->flush_fd = fcntl(atomic_load(&oldest->fd[oldest->first]), F_DUPFD_CLOEXEC, 0);
+	}
+	fd = file->flush_fd >= 0 ? file->flush_fd : head->fd;
+	pthread_mutex_unlock(&file->lock);
+	return fd;
+}
+
+static void count_call(const struct co_call *call)
+{
+	struct loop_stats *stats = &loop_self()->stats;
+
+	if (call->kind == CO_READ)
+		stat_add(&stats->calls_read, 1);
+	else if (call->kind == CO_WRITE)
+		stat_add(&stats->calls_write, 1);
+	else if (call->kind == CO_WRITE_SYNC)
+		stat_add(&stats->calls_write_sync, 1);
+	else
+		stat_add(&stats->calls_sync, 1);
+	if (call->n)
+		stat_add(&stats->call_ops[stat_bucket(call->n)], 1);
+}
+
+static void start_call(struct data_op *head)
+{
+	const struct co_call *call = &head->op.call;
+	bool data = call->kind != CO_SYNC;
+	bool sync = call->kind == CO_SYNC || call->kind == CO_WRITE_SYNC;
+
+	count_call(call);
+	head->outcome = (struct co_outcome){0};
+	head->waiting = data + sync;
+	if (sync)
+		head->sync_fd = flush_fd(head);
+	/* Nothing may come between the two: the pair is linked by their order. */
+	if (data)
+		start_data(head, call);
+	if (sync)
+		start_sync(head, call);
+}
+
+static void start_calls(struct list *calls)
+{
+	struct list *node;
+
+	while ((node = list_pop(calls)))
+		start_call(list_entry(node, struct data_op, start));
+}
+
+void fs_turn_end(struct loop *loop, void *user)
+{
+	struct fs *fs = user;
+
+	for (unsigned i = 0; i < loop->ntouched; i++) {
+		struct file *file = loop->touched[i];
+		struct list calls;
+
+		pthread_mutex_lock(&file->lock);
+		take_calls(file, &calls);
+		pthread_mutex_unlock(&file->lock);
+		start_calls(&calls);
+		file_unref(fs->files, file);
+	}
+	loop->ntouched = 0;
+}
+
+/* ---- requests ---- */
+
+/* The turn's end will look at file. */
+static void touch(struct fs *fs, struct file *file)
+{
+	struct loop *loop = loop_self();
+
+	for (unsigned i = 0; i < loop->ntouched; i++)
+		if (loop->touched[i] == file)
+			return;
+	assert(loop->ntouched < LOOP_DRAIN);
+	file_ref(fs->files, file);
+	loop->touched[loop->ntouched++] = file;
+}
+
+static struct data_op *new_op(fuse_req_t req, enum co_kind kind, uint64_t offset, size_t len)
+{
+	struct request *request = loop_current();
+	struct data_op *d = (struct data_op *)request->scratch;
+
+	memset(d, 0, sizeof(*d));
+	d->req = req;
+	d->request = request;
+	d->fs = fs_of(req);
+	d->op.kind = kind;
+	d->op.offset = offset;
+	d->op.len = len;
+	return d;
+}
+
+/* Queues d for the file of ino. */
+static void push(struct data_op *d, fuse_ino_t ino)
+{
+	struct file *file;
+	bool waits;
+
+	d->file = file_of(d->fs->files, ino);
+	d->request->held = true;
+	touch(d->fs, d->file);
+	file = d->file;
+	pthread_mutex_lock(&file->lock);
+	waits = co_push(&file->queue, &d->op);
+	pthread_mutex_unlock(&file->lock);
+	/* Where it waits, another loop may have taken and answered it by now. */
+	if (!waits) {
+		stat_add(&loop_self()->stats.syncs_failed_file, 1);
+		answer(d);
+	}
+}
+
+/* The class of a request of handle with flags, and its descriptor. 0 or -errno. */
+static int choose_fd(struct data_op *d, struct handle *handle, int flags)
+{
+	int variant = file_variant(flags);
+
+	/* Appending is of no concern to a reader: all buffered readers share one class, and no second descriptor is opened for them. */
+	if (d->op.kind == CO_READ && !((variant ^ handle->first) & FD_DIRECT)) {
+		d->op.klass = (uint32_t)(variant & FD_DIRECT);
+		d->fd = atomic_load(&handle->fd[handle->first]);
+		return 0;
+	}
+	d->fd = file_fd(d->fs, handle, variant);
+	d->op.klass = (uint32_t)variant;
+	/* A buffered O_SYNC write is followed by an FSYNC of the kernel's; a direct one by nothing. */
+	if (d->op.kind == CO_WRITE && (flags & O_DSYNC) && (variant & FD_DIRECT))
+		d->op.klass |= CLASS_DSYNC;
+	d->op.append = d->op.kind == CO_WRITE && (variant & FD_APPEND);
+	return d->fd < 0 ? d->fd : 0;
+}
+
+void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct data_op *d = new_op(req, CO_READ, (uint64_t)off, size);
+	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
+	int result = handle ? choose_fd(d, handle, fi->flags) : -EBADF;
+
+	if (result < 0)
+		fs_reply(req, result);
+	else
+		push(d, ino);
+}
+
+void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	struct fuse_file_info *fi)
+{
+	struct data_op *d = new_op(req, CO_WRITE, (uint64_t)off, size);
+	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
+	/* Pages written back go where they belong, whatever the descriptor's flags. */
+	int flags = fi->writepage ? 0 : fi->flags;
+	int result = handle ? choose_fd(d, handle, flags) : -EBADF;
+
+	/* The message's layout puts the data here, whatever transport it came by. */
+	assert(buf == d->request->payload);
+	if (result < 0)
+		fs_reply(req, result);
+	else
+		push(d, ino);
+}
+
+void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct data_op *d = new_op(req, CO_SYNC, 0, 0);
+	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
+
+	stat_add(&loop_self()->stats.syncs_asked, 1);
+	d->op.full = !datasync && !d->fs->config.fsync_data;
+	if (!handle) {
+		fs_reply(req, -EBADF);
+		return;
+	}
+	d->fd = atomic_load(&handle->fd[handle->first]);
+	push(d, ino);
+}
+
+static void dir_sync_done(struct batchio_request *io, ssize_t result)
+{
+	struct data_op *d = io->user;
+
+	d->op.result = result;
+	answer(d);
+}
+
+void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct data_op *d = new_op(req, CO_SYNC, 0, 0);
+	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
+
+	if (!handle) {
+		fs_reply(req, -EBADF);
+		return;
+	}
+	d->request->held = true;
+	d->io = (struct batchio_request){
+		.kind = datasync || d->fs->config.fsync_data ? BATCHIO_FDATASYNC : BATCHIO_FSYNC,
+		.flags = BATCHIO_MAYINLINE,
+		.fd = atomic_load(&handle->fd[0]),
+		.done = dir_sync_done,
+		.user = d,
+	};
+	submit(&d->io);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Directories: opening, listing, releasing. Called by libfuse through ops.c.
+ *
+ * Offsets that the kernel sees are the source's own cookies (d_off), so seekdir and telldir work as
+ * they do there. Entries are fetched in portions that surely fit into the answer, so that the
+ * stream seldom has to go back: on ext4 going back means sorting the directory again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "fs/fs.h"
+#include "fs/handle.h"
+#include "fs/inode.h"
+#include "fs/namespace.h"
+
+enum {
+	ANSWER_MAX = 128 << 10,
+	/* Sizes of entries, at least and at most, from the kernel and in the answer (fuse_dirent,
+	   fuse_direntplus). */
+	DIRENT_LEAST = 24,
+	DIRENT_MOST = 280,
+	PLAIN_LEAST = 32,
+	PLAIN_MOST = 280,
+	PLUS_LEAST = 160,
+	PLUS_MOST = 408,
+	BATCH_MAX = 32 << 10, /* on the stack */
+	PLUS_COUNT = ANSWER_MAX / PLUS_LEAST,
+};
+
+struct linux_dirent64 {
+	uint64_t d_ino;
+	int64_t d_off;
+	uint16_t d_reclen;
+	uint8_t d_type;
+	char d_name[];
+};
+
+/* One answer while it is built. */
+struct listing {
+	struct fs *fs;
+	fuse_req_t req;
+	struct handle *handle;
+	int fd;
+	dev_t dev;
+	bool plus;
+	char *out;
+	size_t size, used;
+	unsigned learned; /* lookup counts given, to be taken back if the answer is lost */
+	fuse_ino_t inos[PLUS_COUNT];
+};
+
+void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	int path_fd = inode_get(fs->inodes, ino);
+	struct handle *handle;
+	char number[16];
+	int fd = path_fd;
+
+	if (path_fd >= 0) {
+		/* By way of /proc: "." would ask for the right to search the directory as well. */
+		snprintf(number, sizeof(number), "%d", path_fd);
+		fd = openat(fs->proc_fd, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+		inode_put(fs->inodes, ino);
+	}
+	if (fd < 0) {
+		fs_reply(req, fd);
+		return;
+	}
+	handle = handle_new(fs->handles, ino, fd, 0, O_RDONLY);
+	if (!handle) {
+		fs_reply(req, -ENFILE);
+		return;
+	}
+	fi->fh = handle->index;
+	if (fuse_reply_open(req, fi) != 0)
+		handle_free(fs->handles, handle);
+}
+
+void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
+
+	if (handle)
+		handle_free(fs->handles, handle);
+	fs_reply(req, handle ? 0 : -EBADF);
+}
+
+static bool is_dot(const char *name)
+{
+	return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+/* What the listing alone says of an entry: the kernel takes ino 0 for "not looked up". */
+static void fill_bare(
+	struct listing *l, const struct linux_dirent64 *d, struct fuse_entry_param *entry)
+{
+	*entry = (struct fuse_entry_param){.attr = {
+						   .st_dev = l->dev,
+						   .st_ino = d->d_ino,
+						   .st_mode = (mode_t)d->d_type << 12,
+					   }};
+	inode_number(l->fs->inodes, &entry->attr);
+}
+
+/*
+ * Puts one entry into the answer. 1: it is there, or has vanished meanwhile; 0: there is no room
+ * for it.
+ */
+static int add_entry(struct listing *l, const struct linux_dirent64 *d)
+{
+	size_t room = l->size - l->used;
+	struct fuse_entry_param entry;
+	bool known = false;
+	size_t length;
+
+	if (l->plus && !is_dot(d->d_name)) {
+		int result = l->learned == PLUS_COUNT
+				     ? -EMFILE
+				     : namespace_lookup(l->fs, l->fd, d->d_name, &entry);
+
+		if (result == -ENOENT)
+			return 1;
+		known = result == 0;
+	}
+	if (!known)
+		fill_bare(l, d, &entry);
+	length = l->plus ? fuse_add_direntry_plus(
+				   l->req, l->out + l->used, room, d->d_name, &entry, d->d_off)
+			 : fuse_add_direntry(l->req, l->out + l->used, room, d->d_name, &entry.attr,
+				   d->d_off);
+	if (length > room) {
+		if (known)
+			inode_forget(l->fs->inodes, entry.ino, 1);
+		return 0;
+	}
+	if (known)
+		l->inos[l->learned++] = entry.ino;
+	l->used += length;
+	return 1;
+}
+
+/* Bytes to fetch now: as many as fit when blown up to an answer, 0 when the answer is as good as
+ * full. */
+static size_t batch_size(const struct listing *l)
+{
+	size_t room = l->size - l->used;
+	size_t least = l->plus ? PLUS_LEAST : PLAIN_LEAST;
+	size_t size = room / least * DIRENT_LEAST;
+
+	if (size < DIRENT_MOST)
+		size = l->used ? 0 : DIRENT_MOST;
+	return size < BATCH_MAX ? size : BATCH_MAX;
+}
+
+/* Fetches once and adds. 1: there may be more to add; 0: the answer is ready; or -errno. */
+static int add_batch(struct listing *l)
+{
+	char batch[BATCH_MAX] __attribute__((aligned(8)));
+	size_t size = batch_size(l);
+	uint64_t before = l->handle->dir_offset;
+	long got;
+
+	if (size == 0)
+		return 0;
+	got = syscall(SYS_getdents64, l->fd, batch, size);
+	if (got < 0)
+		return -errno;
+	for (long at = 0; at < got;) {
+		const struct linux_dirent64 *d = (const void *)(batch + at);
+
+		if (!add_entry(l, d)) {
+			/* Read again by the next request. */
+			if (lseek(l->fd, before, SEEK_SET) < 0)
+				return -errno;
+			l->handle->dir_offset = before;
+			return 0;
+		}
+		before = d->d_off;
+		at += d->d_reclen;
+	}
+	l->handle->dir_offset = before;
+	return got > 0;
+}
+
+static int seek_to(struct listing *l, off_t offset)
+{
+	if ((uint64_t)offset == l->handle->dir_offset)
+		return 0;
+	if (lseek(l->fd, offset, SEEK_SET) < 0)
+		return -errno;
+	l->handle->dir_offset = offset;
+	return 0;
+}
+
+/* The dir_lock is held. Entries before an error are given; the error comes again with the next
+ * request. */
+static int build(struct listing *l, off_t offset)
+{
+	struct stat st;
+	int result;
+
+	l->fd = atomic_load(&l->handle->fd[0]);
+	if (fstat(l->fd, &st) < 0)
+		return -errno;
+	l->dev = st.st_dev;
+	result = seek_to(l, offset);
+	if (result < 0)
+		return result;
+	do
+		result = add_batch(l);
+	while (result > 0);
+	return l->used ? 0 : result;
+}
+
+static void answer(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+	struct fuse_file_info *fi, bool plus)
+{
+	struct fs *fs = fs_of(req);
+	struct listing l;
+	int result;
+
+	l.fs = fs;
+	l.req = req;
+	l.handle = handle_find(fs->handles, fi->fh, ino);
+	l.plus = plus;
+	l.out = fs_answer_buffer(req);
+	l.used = 0;
+	l.learned = 0;
+	l.size = size < fs->config.max_write ? size : fs->config.max_write;
+	if (l.size > ANSWER_MAX)
+		l.size = ANSWER_MAX;
+	if (!l.handle || offset < 0) {
+		fs_reply(req, l.handle ? -EINVAL : -EBADF);
+		return;
+	}
+	pthread_mutex_lock(&l.handle->dir_lock);
+	result = build(&l, offset);
+	pthread_mutex_unlock(&l.handle->dir_lock);
+	if (result < 0) {
+		fs_reply(req, result);
+		return;
+	}
+	if (fuse_reply_buf(req, l.out, l.used) == 0)
+		return;
+	for (unsigned i = 0; i < l.learned; i++)
+		inode_forget(fs->inodes, l.inos[i], 1);
+}
+
+void fs_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	answer(req, ino, size, offset, fi, false);
+}
+
+void fs_readdirplus(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	answer(req, ino, size, offset, fi, true);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The handle table, see handle.h. For src/fs only.
+ *
+ * Slots lie in one reservation of address space and never move, so that finding one takes no lock.
+ */
+#include "fs/handle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+	SLOTS_WANTED = 4 << 20,
+	SLOTS_LEAST = 64 << 10,
+};
+
+struct slot {
+	struct handle handle;
+	uint32_t next_free; /* slot number + 1, or 0 */
+};
+
+struct handle_table {
+	struct slot *slots;
+	uint32_t capacity;
+	_Atomic uint32_t high; /* slots ever given out: those below may be looked at */
+	_Atomic uint64_t count;
+	pthread_mutex_t lock; /* of the free list, and of high's growth */
+	uint32_t free; /* slot number + 1 of the slot freed last, or 0 */
+};
+
+int handle_table_new(struct handle_table **out)
+{
+	struct handle_table *table = calloc(1, sizeof(*table));
+
+	if (!table)
+		return -ENOMEM;
+	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !table->slots; n /= 2) {
+		void *p = mmap(NULL, n * sizeof(struct slot), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		table->slots = p == MAP_FAILED ? NULL : p;
+		table->capacity = n;
+	}
+	if (!table->slots) {
+		free(table);
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&table->lock, NULL);
+	*out = table;
+	return 0;
+}
+
+/* Closes what a handle has, with nobody able to find it any more. */
+static void handle_close(struct handle *handle)
+{
+	for (int i = 0; i < FD_VARIANTS; i++) {
+		int fd = atomic_exchange(&handle->fd[i], -1);
+
+		if (fd >= 0)
+			close(fd);
+	}
+	pthread_mutex_destroy(&handle->dir_lock);
+}
+
+void handle_table_free(struct handle_table *table)
+{
+	if (!table)
+		return;
+	for (uint32_t i = 0; i < table->high; i++) {
+		if (table->slots[i].handle.ino)
+			handle_close(&table->slots[i].handle);
+	}
+	munmap(table->slots, table->capacity * sizeof(struct slot));
+	pthread_mutex_destroy(&table->lock);
+	free(table);
+}
+
+static struct slot *slot_alloc(struct handle_table *table)
+{
+	struct slot *slot = NULL;
+	uint32_t high;
+
+	pthread_mutex_lock(&table->lock);
+	high = atomic_load_explicit(&table->high, memory_order_relaxed);
+	if (table->free) {
+		slot = &table->slots[table->free - 1];
+		table->free = slot->next_free;
+	} else if (high < table->capacity) {
+		slot = &table->slots[high];
+		slot->handle.index = high;
+		atomic_store_explicit(&table->high, high + 1, memory_order_release);
+	}
+	pthread_mutex_unlock(&table->lock);
+	return slot;
+}
+
+struct handle *handle_new(
+	struct handle_table *table, fuse_ino_t ino, int fd, int variant, int access)
+{
+	struct slot *slot = slot_alloc(table);
+	struct handle *handle;
+
+	if (!slot) {
+		close(fd);
+		return NULL;
+	}
+	handle = &slot->handle;
+	handle->access = access;
+	handle->first = variant;
+	for (int i = 0; i < FD_VARIANTS; i++)
+		atomic_store_explicit(&handle->fd[i], i == variant ? fd : -1, memory_order_relaxed);
+	memset(&handle->opener, 0, sizeof(handle->opener));
+	list_init(&handle->node);
+	pthread_mutex_init(&handle->dir_lock, NULL);
+	handle->dir_offset = 0;
+	atomic_fetch_add_explicit(&table->count, 1, memory_order_relaxed);
+	/* Last: who finds it sees all of the above. */
+	atomic_store_explicit(&handle->ino, ino, memory_order_release);
+	return handle;
+}
+
+struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t ino)
+{
+	struct handle *handle;
+
+	if (ino == 0 || fh >= atomic_load_explicit(&table->high, memory_order_acquire))
+		return NULL;
+	handle = &table->slots[fh].handle;
+	return atomic_load_explicit(&handle->ino, memory_order_acquire) == ino ? handle : NULL;
+}
+
+void handle_free(struct handle_table *table, struct handle *handle)
+{
+	struct slot *slot = &table->slots[handle->index];
+
+	atomic_store_explicit(&handle->ino, 0, memory_order_release);
+	handle_close(handle);
+	atomic_fetch_sub_explicit(&table->count, 1, memory_order_relaxed);
+	pthread_mutex_lock(&table->lock);
+	slot->next_free = table->free;
+	table->free = handle->index + 1;
+	pthread_mutex_unlock(&table->lock);
+}
+
+uint64_t handle_count(struct handle_table *table)
+{
+	return atomic_load_explicit(&table->count, memory_order_relaxed);
+}

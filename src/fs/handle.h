@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The handle table: every open file and directory as a numbered slot (fuse_file_info.fh). For src/fs only.
+ *
+ * Numbers from the kernel are checked: handle_find() knows those that are open, and of which inode. A handle lives
+ * from handle_new() to handle_free(); the kernel sends no request for it after RELEASE, so a found
+ * handle stays valid while the request that named it is unanswered. Thread-safe.
+ */
+#ifndef FS_HANDLE_H
+#define FS_HANDLE_H
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "coalesce/coalesce.h"
+
+/* Descriptors of one handle differ in these; bits index handle.fd. */
+enum {
+	FD_DIRECT = 1, /* O_DIRECT */
+	FD_APPEND = 2, /* O_APPEND */
+	FD_VARIANTS = 4,
+};
+
+struct handle {
+	_Atomic uint64_t ino; /* node id, 0 while the slot is free */
+	uint32_t index;       /* of this slot: fuse_file_info.fh */
+	int access;           /* O_RDONLY, O_WRONLY or O_RDWR */
+	/*
+	 * Regular files: descriptors by variant, -1 while not open. The one opened first is never replaced.
+	 * Directories: fd[0] only.
+	 */
+	_Atomic int fd[FD_VARIANTS];
+	int first;               /* variant opened first */
+	struct co_opener opener; /* regular files */
+	struct list node;        /* regular files: on file.handles, in order of opening */
+	pthread_mutex_t dir_lock; /* directories: held while the stream's position is in use */
+	uint64_t dir_offset;      /* directories: where the next getdents64 of fd[0] starts */
+};
+
+struct handle_table;
+
+int handle_table_new(struct handle_table **out);
+/* Closes whatever is still open. */
+void handle_table_free(struct handle_table *table);
+
+/*
+ * A new handle of ino on fd, which it takes over (also on failure). NULL when memory or numbers run out. The slot is
+ * published to handle_find() on return.
+ */
+struct handle *handle_new(
+	struct handle_table *table, fuse_ino_t ino, int fd, int variant, int access);
+
+/* The open handle fh of ino, or NULL. */
+struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t ino);
+
+/* Closes the handle's descriptors; its number may be given out again. */
+void handle_free(struct handle_table *table, struct handle *handle);
+
+/* Open handles. */
+uint64_t handle_count(struct handle_table *table);
+
+#endif

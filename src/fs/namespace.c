@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Names: looking them up, making them, moving them, taking them away. Called by libfuse through
+ * ops.c; namespace.h for the rest of src/fs.
+ *
+ * The kernel has checked the caller's permission (default_permissions) or the mount is its owner's.
+ * What is made is made as the caller (cred.h), so that it is the caller's from its first moment.
+ */
+#include "fs/namespace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "base/cleanup.h"
+#include "fs/cred.h"
+#include "fs/fs.h"
+
+/* ---- finding ---- */
+
+/* An O_PATH descriptor of the child if it is on the directory's own mount; else -EXDEV, or -errno.
+ */
+static int open_on_mount(int dir_fd, const char *name)
+{
+	static _Atomic bool missing; /* the kernel is older than 5.6 */
+	struct open_how how = {
+		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = RESOLVE_NO_XDEV | RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+			   RESOLVE_NO_MAGICLINKS,
+	};
+	int fd;
+
+	if (atomic_load_explicit(&missing, memory_order_relaxed))
+		return -EXDEV;
+	fd = syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+	if (fd >= 0)
+		return fd;
+	if (errno != ENOSYS)
+		return -errno;
+	atomic_store_explicit(&missing, true, memory_order_relaxed);
+	return -EXDEV;
+}
+
+/*
+ * The same across a mount point. Neither the open nor this statx asks the mounted file system
+ * anything, so our own mount is recognised without waiting for ourselves.
+ */
+static int open_across(struct fs *fs, int dir_fd, const char *name)
+{
+	_cleanup_fd int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct statx stx;
+
+	if (fd < 0)
+		return -errno;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) < 0)
+		return -errno;
+	if (makedev(stx.stx_dev_major, stx.stx_dev_minor) ==
+		atomic_load_explicit(&fs->own_dev, memory_order_relaxed))
+		return -ELOOP;
+	return steal_fd(&fd);
+}
+
+static int open_child(struct fs *fs, int dir_fd, const char *name)
+{
+	int fd = open_on_mount(dir_fd, name);
+
+	return fd == -EXDEV ? open_across(fs, dir_fd, name) : fd;
+}
+
+int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr)
+{
+	_cleanup_fd int fd = open_child(fs, dir_fd, name);
+
+	if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
+		fd = open_child(fs, dir_fd, name);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, attr) < 0)
+		return -errno;
+	return steal_fd(&fd);
+}
+
+/* Takes over fd. */
+static int learn(struct fs *fs, int fd, const struct stat *attr, struct fuse_entry_param *entry)
+{
+	*entry = (struct fuse_entry_param){
+		.attr_timeout = fs->config.attr_timeout,
+		.entry_timeout = fs->config.entry_timeout,
+	};
+	return inode_learn(fs->inodes, fd, attr, entry);
+}
+
+int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry)
+{
+	struct stat attr;
+	int fd = namespace_open(fs, dir_fd, name, &attr);
+	int result = fd < 0 ? fd : learn(fs, fd, &attr, entry);
+
+	/* The source bound into itself: the kernel has no place for a second root. */
+	return result == 0 && entry->ino == FUSE_ROOT_ID ? -ELOOP : result;
+}
+
+int fs_lookup_child(
+	struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *entry)
+{
+	int result = fs_check_name(name);
+	int dir_fd;
+
+	if (result < 0)
+		return result;
+	dir_fd = inode_get(fs->inodes, parent);
+	if (dir_fd < 0)
+		return dir_fd;
+	result = namespace_lookup(fs, dir_fd, name, entry);
+	inode_put(fs->inodes, parent);
+	return result;
+}
+
+/* Answers with the entry, or with result where that is negative. What the kernel was not told it
+ * does not know. */
+static void reply_entry(fuse_req_t req, int result, const struct fuse_entry_param *entry)
+{
+	struct fs *fs = fs_of(req);
+
+	if (result < 0)
+		fs_reply(req, result);
+	else if (fuse_reply_entry(req, entry) != 0)
+		inode_forget(fs->inodes, entry->ino, 1);
+}
+
+void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fuse_entry_param entry;
+
+	reply_entry(req, fs_lookup_child(fs_of(req), parent, name, &entry), &entry);
+}
+
+void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	inode_forget(fs_of(req)->inodes, ino, nlookup);
+	fuse_reply_none(req);
+}
+
+void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	struct fs *fs = fs_of(req);
+
+	for (size_t i = 0; i < count; i++)
+		inode_forget(fs->inodes, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+void fs_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	char target[PATH_MAX + 1];
+	int fd = inode_get(fs->inodes, ino);
+	ssize_t length;
+
+	if (fd < 0) {
+		fs_reply(req, fd);
+		return;
+	}
+	length = readlinkat(fd, "", target, sizeof(target) - 1);
+	if (length < 0)
+		length = errno == ENOENT ? -EINVAL : -errno; /* ENOENT: not a symlink */
+	inode_put(fs->inodes, ino);
+	if (length < 0) {
+		fs_reply(req, length);
+		return;
+	}
+	target[length] = '\0';
+	fuse_reply_readlink(req, target);
+}
+
+/* ---- making ---- */
+
+/* What is to be made. */
+struct making {
+	mode_t mode; /* with the type in S_IFMT */
+	dev_t rdev;
+	const char *target; /* of a symlink */
+};
+
+static int make(int dir_fd, const char *name, const struct making *what)
+{
+	int result;
+
+	switch (what->mode & S_IFMT) {
+	case S_IFDIR:
+		result = mkdirat(dir_fd, name, what->mode & ~S_IFMT);
+		break;
+	case S_IFLNK:
+		result = symlinkat(what->target, dir_fd, name);
+		break;
+	default:
+		result = mknodat(dir_fd, name, what->mode, what->rdev);
+		break;
+	}
+	return result < 0 ? -errno : 0;
+}
+
+static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
+	const struct making *what, struct fuse_entry_param *entry)
+{
+	struct fs *fs = fs_of(req);
+	int result = fs_check_name(name);
+	struct cred_scope scope;
+	int dir_fd;
+
+	if (result < 0)
+		return result;
+	dir_fd = inode_get(fs->inodes, parent);
+	if (dir_fd < 0)
+		return dir_fd;
+	result = cred_enter(&scope, req);
+	if (result == 0) {
+		result = make(dir_fd, name, what);
+		cred_leave(&scope);
+	}
+	if (result == 0)
+		result = namespace_lookup(fs, dir_fd, name, entry);
+	inode_put(fs->inodes, parent);
+	return result;
+}
+
+void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct making what = {.mode = mode & S_IFMT ? mode : mode | S_IFREG, .rdev = rdev};
+	struct fuse_entry_param entry;
+	int result = -EINVAL;
+
+	/* mknod(2) makes neither; make() would. */
+	if (!S_ISDIR(mode) && !S_ISLNK(mode))
+		result = make_and_learn(req, parent, name, &what, &entry);
+	reply_entry(req, result, &entry);
+}
+
+void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct making what = {.mode = S_IFDIR | (mode & ~S_IFMT)};
+	struct fuse_entry_param entry;
+
+	reply_entry(req, make_and_learn(req, parent, name, &what, &entry), &entry);
+}
+
+void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct making what = {.mode = S_IFLNK, .target = target};
+	struct fuse_entry_param entry;
+
+	reply_entry(req, make_and_learn(req, parent, name, &what, &entry), &entry);
+}
+
+/* A new name of ino. The answer is about ino itself, whatever stands at newname by then. */
+static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, const char *newname,
+	struct fuse_entry_param *entry)
+{
+	int fd = inode_get(fs->inodes, ino);
+	int dir_fd = fd < 0 ? fd : inode_get(fs->inodes, newparent);
+	char number[16];
+	struct stat attr;
+	int result = dir_fd < 0 ? dir_fd : 0;
+
+	if (result == 0) {
+		/* By way of /proc: without a name AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH. */
+		snprintf(number, sizeof(number), "%d", fd);
+		if (linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0 ||
+			fstat(fd, &attr) < 0)
+			result = -errno;
+		inode_put(fs->inodes, newparent);
+	}
+	if (result == 0) {
+		int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+		result = again < 0 ? -errno : learn(fs, again, &attr, entry);
+	}
+	if (fd >= 0)
+		inode_put(fs->inodes, ino);
+	return result;
+}
+
+void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct fuse_entry_param entry;
+	int result = fs_check_name(newname);
+
+	if (result == 0)
+		result = link_and_learn(fs_of(req), ino, newparent, newname, &entry);
+	reply_entry(req, result, &entry);
+}
+
+/* ---- taking away and moving ---- */
+
+/*
+ * A name is about to go, and with it perhaps the object, which somebody may still use: a known one
+ * whose descriptor was dropped gets one. Returns what inode_put() takes, or 0.
+ */
+static fuse_ino_t hold_known(struct fs *fs, int dir_fd, const char *name)
+{
+	struct stat attr;
+	int fd;
+
+	if (!inode_dropped(fs->inodes))
+		return 0;
+	fd = namespace_open(fs, dir_fd, name, &attr);
+	return fd < 0 ? 0 : inode_hold(fs->inodes, fd, &attr);
+}
+
+static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int flags)
+{
+	int result = fs_check_name(name);
+	fuse_ino_t held;
+	int dir_fd;
+
+	if (result < 0)
+		return result;
+	dir_fd = inode_get(fs->inodes, parent);
+	if (dir_fd < 0)
+		return dir_fd;
+	held = hold_known(fs, dir_fd, name);
+	result = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+	if (held)
+		inode_put(fs->inodes, held);
+	inode_put(fs->inodes, parent);
+	return result;
+}
+
+void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	fs_reply(req, remove_name(fs_of(req), parent, name, 0));
+}
+
+void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	fs_reply(req, remove_name(fs_of(req), parent, name, AT_REMOVEDIR));
+}
+
+/* A whiteout left behind is a new object, so it is the caller's; else nothing is made. */
+static int move(fuse_req_t req, int dir_fd, const char *name, int new_dir_fd, const char *newname,
+	unsigned flags)
+{
+	struct cred_scope scope;
+	int result;
+
+	if (flags == 0)
+		return renameat(dir_fd, name, new_dir_fd, newname) < 0 ? -errno : 0;
+	if (!(flags & RENAME_WHITEOUT))
+		return renameat2(dir_fd, name, new_dir_fd, newname, flags) < 0 ? -errno : 0;
+	result = cred_enter(&scope, req);
+	if (result < 0)
+		return result;
+	result = renameat2(dir_fd, name, new_dir_fd, newname, flags) < 0 ? -errno : 0;
+	cred_leave(&scope);
+	return result;
+}
+
+static int rename_held(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+	const char *newname, unsigned flags)
+{
+	struct fs *fs = fs_of(req);
+	int dir_fd = inode_get(fs->inodes, parent);
+	int new_dir_fd = dir_fd < 0 ? dir_fd : inode_get(fs->inodes, newparent);
+	int result = new_dir_fd;
+
+	if (new_dir_fd >= 0) {
+		fuse_ino_t held = flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)
+					  ? 0
+					  : hold_known(fs, new_dir_fd, newname);
+
+		result = move(req, dir_fd, name, new_dir_fd, newname, flags);
+		if (held)
+			inode_put(fs->inodes, held);
+		inode_put(fs->inodes, newparent);
+	}
+	if (dir_fd >= 0)
+		inode_put(fs->inodes, parent);
+	return result;
+}
+
+void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+	const char *newname, unsigned flags)
+{
+	int result = fs_check_name(name);
+
+	if (result == 0)
+		result = fs_check_name(newname);
+	if (result == 0)
+		result = rename_held(req, parent, name, newparent, newname, flags);
+	fs_reply(req, result);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Finding children of a directory. For src/fs only; in namespace.c. */
+#ifndef FS_NAMESPACE_H
+#define FS_NAMESPACE_H
+
+#include <fuse_lowlevel.h>
+
+struct fs;
+
+/*
+ * The child `name` (one component, checked by the caller) of the directory dir_fd, an O_PATH
+ * descriptor of the object itself, also of a symlink; *attr is filled. Mounts inside the source are
+ * crossed, save our own: -ELOOP. The descriptor is the caller's. Or -errno.
+ */
+int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr);
+
+/*
+ * namespace_open(), then inode_learn(); entry is filled whole. 0 or -errno. The caller tells the
+ * kernel, or takes the count back with inode_forget().
+ */
+int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Between the loops and libfuse: the table of callbacks, the way in (messages to libfuse) and the way out (its answers to the
+ * transport), and what libfuse 3.14 does not know of INIT. Called by main.c and the loops.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+
+int fs_check_name(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length == 0 || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
+		return -EINVAL;
+	return length > NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+void *fs_answer_buffer(fuse_req_t req)
+{
+	(void)req;
+	return loop_current()->payload;
+}
+
+static void fs_init_callback(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fs *fs = userdata;
+
+	conn->max_write = (unsigned)fs->config.max_write;
+	conn->max_background = fs->config.max_background;
+	conn->congestion_threshold = fs->config.max_background / 4 * 3;
+	conn->time_gran = 1;
+	/* libfuse would splice through pipes of its own; our transport reads and writes. */
+	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+				  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_FLOCK_LOCKS |
+				  FUSE_CAP_POSIX_LOCKS);
+	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+					      FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
+					      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+					      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR |
+					      FUSE_CAP_CACHE_SYMLINKS);
+	/* The source's file system applies umask or default ACL itself, as the caller (cred.h). */
+	conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
+	if (fs->config.privileged)
+		conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
+}
+
+static const struct fuse_lowlevel_ops operations = {
+	.init = fs_init_callback,
+	.lookup = fs_lookup,
+	.forget = fs_forget,
+	.forget_multi = fs_forget_multi,
+	.getattr = fs_getattr,
+	.setattr = fs_setattr,
+	.readlink = fs_readlink,
+	.mknod = fs_mknod,
+	.mkdir = fs_mkdir,
+	.unlink = fs_unlink,
+	.rmdir = fs_rmdir,
+	.symlink = fs_symlink,
+	.rename = fs_rename,
+	.link = fs_link,
+	.open = fs_open,
+	.create = fs_create,
+	.read = fs_read,
+	.write = fs_write,
+	.flush = fs_flush,
+	.release = fs_release,
+	.fsync = fs_fsync,
+	.opendir = fs_opendir,
+	.readdir = fs_readdir,
+	.readdirplus = fs_readdirplus,
+	.releasedir = fs_releasedir,
+	.fsyncdir = fs_fsyncdir,
+	.statfs = fs_statfs,
+	.setxattr = fs_setxattr,
+	.getxattr = fs_getxattr,
+	.listxattr = fs_listxattr,
+	.removexattr = fs_removexattr,
+	.fallocate = fs_fallocate,
+	.lseek = fs_lseek,
+	.copy_file_range = fs_copy_file_range,
+	.ioctl = fs_ioctl,
+};
+
+const struct fuse_lowlevel_ops *fs_operations(void)
+{
+	return &operations;
+}
+
+/*
+ * Adds to the answer of INIT what libfuse 3.14 cannot say. What the kernel offered is in the message, which is
+ * untouched until the answer is laid out.
+ */
+static void extend_init(struct fs *fs, const struct request *req, const struct iovec *iov, int count)
+{
+	const struct fuse_in_header *header = request_message((struct request *)req);
+	const struct fuse_init_in *in = (const struct fuse_init_in *)(header + 1);
+	struct fuse_init_out *out;
+
+	if (count < 2 || iov[1].iov_len < sizeof(*out))
+		return;
+	out = iov[1].iov_base;
+	if (header->len >= sizeof(*header) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
+		(in->flags2 & ABI_INIT2_DIRECT_IO_ALLOW_MMAP)) {
+		out->flags |= FUSE_INIT_EXT;
+		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
+		atomic_store(&fs->direct_io_mmap, true);
+	}
+	atomic_store(&fs->answering, true);
+}
+
+/*
+ * libfuse's answers. Those to the request at hand leave with the loop's next turn; the rare others (to an INTERRUPT whose
+ * request is gone) at once.
+ */
+static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	const struct fuse_out_header *out = iov[0].iov_base;
+	struct request *req = loop_current();
+
+	if (!req || out->unique != req->unique || req->answered)
+		return writev(fd, iov, count);
+	if (req->opcode == FUSE_INIT && !out->error)
+		extend_init(userdata, req, iov, count);
+	transport_answer(&loop_self()->transport, req, iov, count);
+	return out->len;
+}
+
+/* Messages are read by the transport and given to libfuse whole. */
+static ssize_t session_read(int fd, void *buf, size_t size, void *userdata)
+{
+	(void)fd;
+	(void)buf;
+	(void)size;
+	(void)userdata;
+	errno = ENOSYS;
+	return -1;
+}
+
+int fs_attach(struct fs *fs, struct fuse_session *session)
+{
+	static const struct fuse_custom_io io = {
+		.writev = session_writev,
+		.read = session_read,
+	};
+
+	fs->session = session;
+	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
+}
+
+void fs_dispatch(struct loop *loop, struct request *req, void *user)
+{
+	struct fs *fs = user;
+	struct fuse_buf buf = {.size = req->length, .mem = request_message(req)};
+	struct fuse_in_header *header = request_message(req);
+
+	(void)loop;
+	/* The same message and the same answer as CREATE; fs_create() looks at req->opcode. */
+	if (req->opcode == ABI_OP_TMPFILE)
+		header->opcode = FUSE_CREATE;
+	fuse_session_process_buf(fs->session, &buf);
+}
+
+/* Half of the descriptors for open files, half for known inodes. */
+static unsigned inode_fds(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return 256;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur > 1u << 20 ? 1u << 19 : (unsigned)limit.rlim_cur / 2;
+}
+
+static int open_source(struct fs *fs, const char *source)
+{
+	fs->root_fd = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fs->root_fd < 0) {
+		int error = -errno;
+
+		log_error("cannot open source %s: %s", source, strerror(-error));
+		return error;
+	}
+	fs->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fs->proc_fd < 0) {
+		int error = -errno;
+
+		log_error("cannot open /proc/self/fd: %s; /proc must be mounted", strerror(-error));
+		return error;
+	}
+	return 0;
+}
+
+int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
+{
+	int error;
+
+	fs->config = *config;
+	fs->root_fd = fs->proc_fd = -1;
+	error = open_source(fs, source);
+	if (!error)
+		error = inode_table_new(fs->root_fd, inode_fds(), &fs->inodes);
+	if (!error)
+		error = handle_table_new(&fs->handles);
+	if (!error)
+		error = file_table_new(&fs->files);
+	if (error)
+		fs_destroy(fs);
+	return error;
+}
+
+void fs_destroy(struct fs *fs)
+{
+	file_table_free(fs->files);
+	handle_table_free(fs->handles);
+	inode_table_free(fs->inodes);
+	if (fs->proc_fd >= 0)
+		close(fs->proc_fd);
+	if (fs->root_fd >= 0)
+		close(fs->root_fd);
+	fs->files = NULL;
+	fs->handles = NULL;
+	fs->inodes = NULL;
+	fs->root_fd = fs->proc_fd = -1;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* Storage of the inode table, see slots.h. For inode.c only. */
+#include "fs/slots.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+	SLOTS_WANTED = 64 << 20,
+	SLOTS_LEAST = 1 << 20,
+	INDEX_LEAST = 1024,
+};
+
+#define NO_CHUNK UINT32_MAX
+
+static void *reserve(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int slots_init(struct slots *slots)
+{
+	slots->spare = NO_CHUNK;
+	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !slots->slot; n /= 2) {
+		slots->slot = reserve(n * sizeof(struct slot));
+		slots->capacity = n;
+	}
+	if (!slots->slot)
+		return -ENOMEM;
+	slots->chunks = reserve(slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));
+	slots->index_size = INDEX_LEAST;
+	slots->index = calloc(INDEX_LEAST, sizeof(*slots->index));
+	return slots->chunks && slots->index ? 0 : -ENOMEM;
+}
+
+void slots_free(struct slots *slots)
+{
+	for (uint32_t i = 0; i < slots->n_held; i++)
+		close(slots->slot[slots->held[i]].fd);
+	if (slots->slot)
+		munmap(slots->slot, slots->capacity * sizeof(struct slot));
+	if (slots->chunks)
+		munmap(slots->chunks, slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));
+	free(slots->index);
+	free(slots->held);
+}
+
+/* ---- slots: given out from the lowest number up, so that used ones stay close together ---- */
+
+struct slot *slot_alloc(struct slots *slots)
+{
+	uint32_t c = slots->first_free, chunks = slots->capacity / CHUNK_SLOTS;
+	struct slot_chunk *chunk;
+	unsigned word = 0, bit;
+
+	while (c < chunks && slots->chunks[c].used == CHUNK_SLOTS)
+		c++;
+	slots->first_free = c;
+	if (c == chunks)
+		return NULL;
+	chunk = &slots->chunks[c];
+	while (chunk->taken[word] == UINT64_MAX)
+		word++;
+	bit = __builtin_ctzll(~chunk->taken[word]);
+	chunk->taken[word] |= UINT64_C(1) << bit;
+	chunk->used++;
+	if (c == slots->spare)
+		slots->spare = NO_CHUNK;
+	slots->used++;
+	return &slots->slot[c * CHUNK_SLOTS + word * 64 + bit];
+}
+
+/* Of two empty chunks one keeps its memory, so that a program at the border does not fault at each
+ * step. */
+static void chunk_emptied(struct slots *slots, uint32_t c)
+{
+	uint32_t giving = c;
+
+	if (slots->spare == NO_CHUNK) {
+		slots->spare = c;
+		return;
+	}
+	if (slots->spare > c) {
+		giving = slots->spare;
+		slots->spare = c;
+	}
+	madvise(&slots->slot[(size_t)giving * CHUNK_SLOTS], CHUNK_SLOTS * sizeof(struct slot),
+		MADV_DONTNEED);
+}
+
+void slot_free(struct slots *slots, struct slot *slot)
+{
+	uint32_t n = slot_number(slots, slot), c = n / CHUNK_SLOTS;
+	struct slot_chunk *chunk = &slots->chunks[c];
+
+	memset(slot, 0, sizeof(*slot));
+	chunk->taken[n % CHUNK_SLOTS / 64] &= ~(UINT64_C(1) << n % 64);
+	if (c < slots->first_free)
+		slots->first_free = c;
+	slots->used--;
+	if (--chunk->used == 0)
+		chunk_emptied(slots, c);
+}
+
+/* ---- index by device and inode number ---- */
+
+static uint32_t *index_head(struct slots *slots, uint64_t dev, uint64_t ino)
+{
+	uint64_t h = (ino ^ dev * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
+
+	return &slots->index[(h >> 32) & (slots->index_size - 1)];
+}
+
+struct slot *index_find(struct slots *slots, uint64_t dev, uint64_t ino)
+{
+	uint32_t n = *index_head(slots, dev, ino);
+
+	while (n) {
+		struct slot *slot = &slots->slot[n - 1];
+
+		if (slot->ino == ino && slot->dev == dev)
+			return slot;
+		n = slot->next;
+	}
+	return NULL;
+}
+
+static void index_link(struct slots *slots, struct slot *slot)
+{
+	uint32_t *head = index_head(slots, slot->dev, slot->ino);
+
+	slot->next = *head;
+	*head = slot_number(slots, slot) + 1;
+}
+
+/* Without memory the old index goes on with longer chains. */
+static void index_resize(struct slots *slots, uint32_t size)
+{
+	uint32_t *old = slots->index, old_size = slots->index_size;
+	uint32_t *grown = calloc(size, sizeof(*grown));
+
+	if (!grown)
+		return;
+	slots->index = grown;
+	slots->index_size = size;
+	for (uint32_t i = 0; i < old_size; i++) {
+		uint32_t n = old[i];
+
+		while (n) {
+			struct slot *slot = &slots->slot[n - 1];
+
+			n = slot->next;
+			index_link(slots, slot);
+		}
+	}
+	free(old);
+}
+
+void index_add(struct slots *slots, struct slot *slot)
+{
+	if (slots->indexed >= slots->index_size && slots->index_size < UINT32_MAX / 2)
+		index_resize(slots, slots->index_size * 2);
+	index_link(slots, slot);
+	slot->flags |= SLOT_INDEXED;
+	slots->indexed++;
+}
+
+void index_remove(struct slots *slots, struct slot *slot)
+{
+	uint32_t *link = index_head(slots, slot->dev, slot->ino);
+	uint32_t n = slot_number(slots, slot) + 1;
+
+	if (!(slot->flags & SLOT_INDEXED))
+		return;
+	while (*link != n)
+		link = &slots->slot[*link - 1].next;
+	*link = slot->next;
+	slot->flags &= ~SLOT_INDEXED;
+	slots->indexed--;
+	if (slots->index_size > INDEX_LEAST && slots->indexed < slots->index_size / 8)
+		index_resize(slots, slots->index_size / 2);
+}
+
+/* ---- held descriptors ---- */
+
+int held_reserve(struct slots *slots)
+{
+	uint32_t size = slots->held_size ? slots->held_size * 2 : 256;
+	uint32_t *grown;
+
+	if (slots->n_held < slots->held_size)
+		return 0;
+	grown = realloc(slots->held, size * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	slots->held = grown;
+	slots->held_size = size;
+	return 0;
+}
+
+void hold(struct slots *slots, struct slot *slot, int fd)
+{
+	slot->fd = fd;
+	slot->held = slots->n_held;
+	slots->held[slots->n_held++] = slot_number(slots, slot);
+}
+
+int unhold(struct slots *slots, struct slot *slot)
+{
+	int fd = slot->fd;
+	uint32_t last;
+
+	if (fd < 0)
+		return -1;
+	last = slots->held[--slots->n_held];
+	slots->held[slot->held] = last;
+	slots->slot[last].held = slot->held;
+	slot->fd = -1;
+	return fd;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Storage of the inode table: numbered slots, the index by device and inode number, the list of
+ * held descriptors. For inode.c only, under its lock.
+ *
+ * Slots lie in one reservation of address space, never move and hold numbers only. Everything
+ * beside them (which are taken, the index, the list of the held) can be made anew from them.
+ */
+#ifndef FS_SLOTS_H
+#define FS_SLOTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	FILE_ID_BYTES = 40,
+	CHUNK_SLOTS = 512, /* memory of free slots goes back by the chunk */
+};
+
+enum slot_flag {
+	SLOT_USED = 1,
+	SLOT_INDEXED = 2, /* found by device and inode number */
+	SLOT_REFERENCED = 4, /* used since the clock's hand passed */
+	SLOT_KEEP = 8, /* no handle brings this object back: the descriptor stays */
+};
+
+/* What open_by_handle_at() takes. */
+struct file_id {
+	int32_t type;
+	uint8_t len;
+	uint8_t bytes[FILE_ID_BYTES];
+};
+
+struct slot {
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t nlookup;
+	uint32_t generation;
+	uint32_t next; /* slot number + 1 of the next one in the index's chain, or 0 */
+	int32_t fd; /* O_PATH, -1 after it was dropped */
+	uint32_t held; /* place in slots.held while fd >= 0 */
+	uint32_t pins; /* users of fd now */
+	uint8_t flags;
+	uint8_t type; /* S_IFMT >> 12 */
+	struct file_id id; /* valid while fd is -1 */
+};
+
+_Static_assert(sizeof(struct slot) <= 128, "a known inode must stay cheap");
+
+struct slot_chunk {
+	uint64_t taken[CHUNK_SLOTS / 64];
+	uint32_t used;
+};
+
+struct slots {
+	struct slot *slot;
+	uint32_t capacity;
+	uint64_t used;
+	struct slot_chunk *chunks;
+	uint32_t first_free; /* every chunk before it is full */
+	uint32_t spare; /* an empty chunk whose memory was kept, or UINT32_MAX */
+
+	uint32_t *index; /* heads of chains: slot number + 1, or 0 */
+	uint32_t index_size; /* a power of two */
+	uint32_t indexed;
+
+	uint32_t *held; /* slots with a descriptor */
+	uint32_t n_held, held_size;
+};
+
+/* 0 or -ENOMEM; slots_free() is due in both cases. slots is zeroed before. */
+int slots_init(struct slots *slots);
+/* Closes the held descriptors. */
+void slots_free(struct slots *slots);
+
+static inline uint32_t slot_number(const struct slots *slots, const struct slot *slot)
+{
+	return slot - slots->slot;
+}
+
+/* A zeroed slot, the lowest free one, or NULL. The caller sets SLOT_USED. */
+struct slot *slot_alloc(struct slots *slots);
+/* Out of the index and without a descriptor by then. */
+void slot_free(struct slots *slots, struct slot *slot);
+
+/* By slot.dev and slot.ino. Removing one that is not in the index is harmless. */
+void index_add(struct slots *slots, struct slot *slot);
+void index_remove(struct slots *slots, struct slot *slot);
+struct slot *index_find(struct slots *slots, uint64_t dev, uint64_t ino);
+
+/* Room for one more descriptor, so that hold() cannot fail. 0 or -ENOMEM. */
+int held_reserve(struct slots *slots);
+void hold(struct slots *slots, struct slot *slot, int fd);
+/* Returns the descriptor, which is the caller's now; -1 when the slot has none. */
+int unhold(struct slots *slots, struct slot *slot);
+
+#endif

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* The event loop; see loop.h. */
+#include "loop/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+static __thread struct loop *self;
+
+struct loop *loop_self(void)
+{
+	return self;
+}
+
+struct request *loop_current(void)
+{
+	return self ? self->current : NULL;
+}
+
+void loop_set_current(struct request *req)
+{
+	self->current = req;
+}
+
+static void dispatch(struct loop *loop, struct request *req)
+{
+	struct loop_group *group = loop->group;
+
+	stat_add(&loop->stats.requests[req->opcode < STATS_OPCODES ? req->opcode
+								    : STATS_OPCODES - 1],
+		1);
+	req->held = false;
+	req->answered = false;
+	loop->current = req;
+	group->config.hooks.dispatch(loop, req, group->config.hooks.user);
+	/* Neither held nor answered: a message that has no answer (FORGET). */
+	if (loop->current == req && !req->held && !req->answered)
+		request_give(&group->pool, req);
+	loop->current = NULL;
+}
+
+/* Receives and dispatches up to LOOP_DRAIN requests. 0 or -errno. */
+static int drain(struct loop *loop)
+{
+	struct transport *t = &loop->transport;
+	unsigned n = 0;
+	int got = 1;
+
+	while (n < LOOP_DRAIN && t->ready) {
+		struct request *req = request_take(&loop->group->pool);
+
+		/* All are at work: one of them ends before there is room. */
+		if (!req)
+			break;
+		got = t->ops->receive(t, req);
+		if (got <= 0) {
+			request_give(&loop->group->pool, req);
+			t->ready = false;
+			break;
+		}
+		n++;
+		dispatch(loop, req);
+	}
+	if (n) {
+		stat_add(&loop->stats.turns, 1);
+		stat_add(&loop->stats.turn_size[stat_bucket(n)], 1);
+	}
+	return got < 0 ? got : 0;
+}
+
+static void wake_done(struct batchio_request *wake, ssize_t result)
+{
+	struct loop *loop = wake->user;
+
+	if (result >= 0)
+		atomic_store(&loop->group->stopping, true);
+}
+
+static int arm_wake(struct loop *loop)
+{
+	loop->wake = (struct batchio_request){
+		.kind = BATCHIO_POLL,
+		.fd = loop->group->wake_fd,
+		.events = POLLIN,
+		.done = wake_done,
+		.user = loop,
+	};
+	return batchio_submit(loop->bio, &loop->wake);
+}
+
+/* Turns until the file system is unmounted, the group is stopped, or something fails. */
+static int run(struct loop *loop)
+{
+	struct transport *t = &loop->transport;
+	int error = arm_wake(loop);
+
+	t->ready = true;
+	while (!error && !atomic_load_explicit(&loop->group->stopping, memory_order_relaxed)) {
+		bool starved;
+		int n;
+
+		error = drain(loop);
+		loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
+		if (error)
+			break;
+		if (!t->ready)
+			error = t->ops->arm(t);
+		if (error)
+			break;
+		/* Ready but out of requests: only a completion helps, here or on another loop. */
+		starved = t->ready && !loop->group->pool.available;
+		n = batchio_reap(loop->bio, t->ready && !starved ? 0 : 1, starved ? 10 : -1);
+		if (n < 0)
+			error = n;
+	}
+	/* What other loops hold is answered by them; what we hold is answered before we go. */
+	loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
+	return error;
+}
+
+static int make_handle(struct loop *loop, struct batchio_error *reason)
+{
+	const struct loop_group_config *config = &loop->group->config;
+
+	loop->bio = config->uring
+			    ? batchio_new_uring(config->depth, BATCHIO_SINGLE_ISSUER, reason)
+			    : batchio_new_standard(reason);
+	return loop->bio ? 0 : reason->code;
+}
+
+/* The ring belongs to the thread that made it, so each thread makes its own and tells the starter. */
+static void report_start(struct loop *loop, int error, const struct batchio_error *reason)
+{
+	struct loop_group *group = loop->group;
+
+	pthread_mutex_lock(&group->lock);
+	loop->stats_bio = loop->bio;
+	group->started++;
+	if (error && !group->start_error) {
+		group->start_error = error;
+		group->start_reason = *reason;
+	}
+	pthread_cond_broadcast(&group->start_cond);
+	/* Nobody runs before all can. */
+	while (group->started < group->config.loops)
+		pthread_cond_wait(&group->start_cond, &group->lock);
+	pthread_mutex_unlock(&group->lock);
+}
+
+/* Ends the other loops as well: a loop alone never ends while the mount is good. */
+static void end_all(struct loop *loop, int error)
+{
+	struct loop_group *group = loop->group;
+	uint64_t one = 1;
+	int none = 0;
+
+	atomic_compare_exchange_strong(&group->error, &none, error);
+	if (error && error != -ENODEV)
+		log_error("loop %u ends: %s", loop->number, strerror(-error));
+	if (write(group->wake_fd, &one, sizeof(one)) < 0)
+		log_error("cannot wake the other loops: %s", strerror(errno));
+}
+
+/* Answers what is at work, and takes the handle away from loop_group_stats(). */
+static void close_handle(struct loop *loop)
+{
+	struct batchio *bio = loop->bio;
+
+	if (!bio)
+		return;
+	pthread_mutex_lock(&loop->group->lock);
+	batchio_get_counters(bio, &loop->ended_io);
+	loop->stats_bio = NULL;
+	pthread_mutex_unlock(&loop->group->lock);
+	batchio_close(bio);
+	loop->bio = NULL;
+}
+
+static void *loop_main(void *arg)
+{
+	struct loop *loop = arg;
+	struct loop_group *group = loop->group;
+	struct batchio_error reason = {0};
+	uint64_t one = 1;
+	int error;
+
+	self = loop;
+	/* A umask of the thread's own: requests create files with their callers' masks. */
+	error = unshare(CLONE_FS) ? -errno : 0;
+	if (error)
+		snprintf(reason.text, sizeof(reason.text), "unshare(CLONE_FS): %s",
+			strerror(-error));
+	else
+		error = make_handle(loop, &reason);
+	report_start(loop, error, &reason);
+	if (!group->start_error) {
+		loop->transport.bio = loop->bio;
+		end_all(loop, run(loop));
+	}
+	close_handle(loop);
+	if (atomic_fetch_sub(&group->running, 1) == 1 &&
+		write(group->ended_fd, &one, sizeof(one)) < 0)
+		log_error("cannot report the end of the loops: %s", strerror(errno));
+	return NULL;
+}
+
+static void init_loop(struct loop_group *group, unsigned number)
+{
+	struct loop *loop = &group->loops[number];
+
+	loop->group = group;
+	loop->number = number;
+	loop->transport.ops = group->config.transport;
+	loop->transport.fd = group->config.device;
+	loop->transport.pool = &group->pool;
+	loop->transport.stats = &loop->stats;
+}
+
+static int start_threads(struct loop_group *group)
+{
+	unsigned n;
+	int error = 0;
+
+	for (n = 0; n < group->config.loops && !error; n++) {
+		init_loop(group, n);
+		atomic_fetch_add(&group->running, 1);
+		error = -pthread_create(
+			&group->loops[n].thread, NULL, loop_main, &group->loops[n]);
+		group->loops[n].thread_started = !error;
+		if (error)
+			atomic_fetch_sub(&group->running, 1);
+	}
+	pthread_mutex_lock(&group->lock);
+	if (error) {
+		/* Those that could not be made count as started and failed. */
+		group->start_error = error;
+		group->started += group->config.loops - (n - 1);
+		pthread_cond_broadcast(&group->start_cond);
+	}
+	while (group->started < group->config.loops)
+		pthread_cond_wait(&group->start_cond, &group->lock);
+	error = group->start_error;
+	pthread_mutex_unlock(&group->lock);
+	return error;
+}
+
+int loop_group_start(struct loop_group *group, const struct loop_group_config *config,
+	struct batchio_error *error)
+{
+	int result;
+
+	memset(group, 0, sizeof(*group));
+	group->config = *config;
+	pthread_mutex_init(&group->lock, NULL);
+	pthread_cond_init(&group->start_cond, NULL);
+	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	group->loops = calloc(config->loops, sizeof(*group->loops));
+	result = request_pool_init(&group->pool, config->depth, config->payload);
+	if (group->wake_fd < 0 || group->ended_fd < 0)
+		result = -EMFILE;
+	else if (!group->loops)
+		result = -ENOMEM;
+	if (!result)
+		result = start_threads(group);
+	if (!result)
+		return 0;
+	error->code = result;
+	if (group->start_reason.text[0])
+		*error = group->start_reason;
+	else
+		snprintf(error->text, sizeof(error->text), "%s", strerror(-result));
+	loop_group_join(group);
+	return result;
+}
+
+void loop_group_stop(struct loop_group *group)
+{
+	uint64_t one = 1;
+
+	if (write(group->wake_fd, &one, sizeof(one)) < 0)
+		log_error("cannot stop the loops: %s", strerror(errno));
+}
+
+int loop_group_join(struct loop_group *group)
+{
+	for (unsigned n = 0; group->loops && n < group->config.loops; n++)
+		if (group->loops[n].thread_started)
+			pthread_join(group->loops[n].thread, NULL);
+	free(group->loops);
+	group->loops = NULL;
+	if (group->pool.requests)
+		request_pool_destroy(&group->pool);
+	if (group->wake_fd >= 0)
+		close(group->wake_fd);
+	if (group->ended_fd >= 0)
+		close(group->ended_fd);
+	pthread_cond_destroy(&group->start_cond);
+	pthread_mutex_destroy(&group->lock);
+	return atomic_load(&group->error);
+}
+
+void loop_group_stats(struct loop_group *group, struct stats_sum *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	pthread_mutex_lock(&group->lock);
+	for (unsigned n = 0; n < group->config.loops; n++) {
+		struct loop *loop = &group->loops[n];
+		struct batchio_counters io = loop->ended_io;
+
+		if (loop->stats_bio)
+			batchio_get_counters(loop->stats_bio, &io);
+		stats_add_loop(sum, &loop->stats, &io);
+	}
+	pthread_mutex_unlock(&group->lock);
+}

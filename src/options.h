@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Mount options and the command line. For main.c only.
+ *
+ * One table says everything of an option: parsing, --help and the list in an error message come from it.
+ */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+enum opt_backend { BACKEND_AUTO, BACKEND_URING, BACKEND_STANDARD };
+enum opt_sharing { SHARING_AUTO, SHARING_SHARED };
+enum opt_cache { CACHE_AUTO, CACHE_WRITETHROUGH, CACHE_NONE };
+enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV };
+enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
+
+struct options {
+	int backend;   /* enum opt_… */
+	int sharing;
+	int cache;
+	int transport;
+	int fsync;
+	unsigned queue_depth;
+	unsigned loops; /* 0: the program chooses */
+	double attr_timeout;
+	double entry_timeout;
+	bool foreground;
+	bool help;
+	bool version;
+	bool noallow_other; /* root mounts allow others unless told not to */
+	const char *source; /* of argv */
+	const char *mountpoint;
+	char *mount_options; /* comma-separated, for libfuse and the kernel; escaped as it wants it */
+};
+
+/*
+ * Fills options from the command line. 0, or -EINVAL with one line logged that names the word and what would be right. Either way
+ * options_free() is to be called.
+ */
+int options_parse(struct options *options, int argc, char **argv);
+void options_free(struct options *options);
+
+/* The usage text, with every option of the table. */
+void options_help(FILE *out);
+
+#endif

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/* One mount from its start to its end; see serve.h. */
+#include "serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/mountinfo.h"
+#include "cmd/cmd.h"
+#include "control/control.h"
+
+/* The most that libfuse 3.14 takes in one message. */
+#define MAX_WRITE (1u << 20)
+/* Standard calls block their loop, so there are more loops than processors. */
+#define STANDARD_LOOPS 8
+/* Cold sequential reads are bounded by what is read ahead. */
+#define READ_AHEAD_KB 1024
+
+extern char **environ;
+
+struct server {
+	const struct options *options;
+	const char *source;
+	const char *mountpoint;
+	bool uring;
+	unsigned loops;
+	struct fs fs;
+	struct fuse_session *session;
+	struct mount_entry mount; /* ours, once mounted */
+	struct control control;
+	int signal_fd;
+	bool unmounting;
+};
+
+/* ---- what to run ---- */
+
+/* Fixes backend and number of loops. An exit status. */
+static int choose_backend(struct server *server)
+{
+	const struct options *options = server->options;
+	struct batchio_error error;
+	struct batchio *probe = NULL;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (options->backend != BACKEND_STANDARD) {
+		probe = batchio_new_uring(options->queue_depth, 0, &error);
+		if (!probe && options->backend == BACKEND_URING) {
+			log_error("backend=uring: %s; backend=standard works without io_uring",
+				error.text);
+			return EXIT_MOUNT;
+		}
+		if (!probe)
+			log_warning("backend=auto: taking the standard backend: %s", error.text);
+	}
+	server->uring = probe != NULL;
+	batchio_close(probe);
+	server->loops = options->loops;
+	if (!server->loops && server->uring)
+		server->loops = cpus < 2 ? 2 : cpus > 4 ? 4 : (unsigned)cpus;
+	else if (!server->loops)
+		server->loops = STANDARD_LOOPS;
+	return EXIT_OK;
+}
+
+static struct fs_config fs_config(const struct server *server)
+{
+	const struct options *options = server->options;
+
+	return (struct fs_config){
+		.attr_timeout = options->attr_timeout,
+		.entry_timeout = options->entry_timeout,
+		.fsync_data = options->fsync == FSYNC_DATA,
+		.direct_io_all = options->cache == CACHE_NONE,
+		.privileged = geteuid() == 0,
+		/* A request more than we work on at once is better queued in the kernel. */
+		.max_background = options->queue_depth > 16 ? options->queue_depth : 16,
+		.max_write = MAX_WRITE,
+	};
+}
+
+/* ---- mounting ---- */
+
+/* libfuse's own words go where ours go, without their newline. */
+__attribute__((format(printf, 2, 0))) static void fuse_message(
+	enum fuse_log_level level, const char *format, va_list ap)
+{
+	char text[512];
+	size_t n;
+
+	vsnprintf(text, sizeof(text), format, ap);
+	n = strlen(text);
+	while (n && text[n - 1] == '\n')
+		text[--n] = '\0';
+	if (n && level <= FUSE_LOG_WARNING)
+		log_message(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s",
+			text);
+}
+
+static bool has_option(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+	const char *at = list;
+
+	while (at && (at = strstr(at, name))) {
+		if ((at == list || at[-1] == ',') &&
+			(at[length] == ',' || at[length] == '\0' || at[length] == '='))
+			return true;
+		at += length;
+	}
+	return false;
+}
+
+/*
+ * The mount options for libfuse: the user's, and what a mount of ours always or by default has. The caller's to free; NULL when memory
+ * ran out.
+ */
+static char *mount_options(const struct server *server)
+{
+	const struct options *options = server->options;
+	const char *given = options->mount_options;
+	bool root = geteuid() == 0;
+	char *list = NULL;
+
+	if (fuse_opt_add_opt(&list, "subtype=batchiofs,default_permissions"))
+		return NULL;
+	if (!has_option(given, "fsname")) {
+		_cleanup_free char *fsname = NULL;
+
+		if (asprintf(&fsname, "fsname=%s", server->source) < 0 ||
+			fuse_opt_add_opt_escaped(&list, fsname))
+			return NULL;
+	}
+	/* What mount(8) means by "defaults": as the bare directory, for all its users. */
+	if (root && !options->noallow_other && !has_option(given, "allow_other") &&
+		!has_option(given, "allow_root"))
+		fuse_opt_add_opt(&list, "allow_other");
+	if (root && !has_option(given, "nosuid"))
+		fuse_opt_add_opt(&list, "suid");
+	if (root && !has_option(given, "nodev"))
+		fuse_opt_add_opt(&list, "dev");
+	if (given)
+		fuse_opt_add_opt(&list, given);
+	return list;
+}
+
+static int make_session(struct server *server)
+{
+	_cleanup_free char *list = mount_options(server);
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int status = EXIT_SYSTEM;
+
+	if (list && !fuse_opt_add_arg(&args, "batchiofs") && !fuse_opt_add_arg(&args, "-o") &&
+		!fuse_opt_add_arg(&args, list)) {
+		server->session = fuse_session_new(
+			&args, fs_operations(), sizeof(struct fuse_lowlevel_ops), &server->fs);
+		/* It has said itself what it does not like. */
+		status = server->session ? EXIT_OK : EXIT_USAGE;
+	}
+	fuse_opt_free_args(&args);
+	return status;
+}
+
+static bool still_mounted(const struct server *server)
+{
+	struct mount_entry now;
+
+	return !mountinfo_find(server->mountpoint, &now) && now.major == server->mount.major &&
+	       now.minor == server->mount.minor;
+}
+
+static void spawn_fusermount(const char *point)
+{
+	char *argv[] = {"fusermount3", "-u", "-q", "-z", "--", (char *)point, NULL};
+	pid_t pid;
+
+	if (!posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ))
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+}
+
+/*
+ * Detaches our mount; the loops go on until its last user is gone. Never a mount that somebody put over it: only the topmost one can be
+ * named.
+ */
+static void detach(struct server *server)
+{
+	if (!still_mounted(server))
+		return;
+	if (umount2(server->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) && errno == EPERM)
+		spawn_fusermount(server->mountpoint);
+	if (still_mounted(server))
+		log_error("cannot unmount %s: %s", server->mountpoint, strerror(errno));
+}
+
+static void set_bdi(const struct server *server, const char *name, unsigned value)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/%s", server->mount.major,
+		server->mount.minor, name);
+	file = fopen(path, "we");
+	/* Ordinary users have no right to, and go on without. */
+	if (!file)
+		return;
+	fprintf(file, "%u\n", value);
+	fclose(file);
+}
+
+static int start_loops(struct server *server)
+{
+	struct loop_group_config config = {
+		.loops = server->loops,
+		.depth = server->options->queue_depth,
+		.payload = MAX_WRITE,
+		.uring = server->uring,
+		.device = fuse_session_fd(server->session),
+		.transport = &transport_dev,
+		.hooks = {.dispatch = fs_dispatch, .turn_end = fs_turn_end, .user = &server->fs},
+	};
+	struct batchio_error error = {0};
+
+	if (fcntl(config.device, F_SETFL, O_NONBLOCK) || fs_attach(&server->fs, server->session)) {
+		log_error("cannot set up /dev/fuse: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	if (loop_group_start(&server->fs.loops, &config, &error)) {
+		log_error("cannot start %u loops of depth %u: %s", config.loops, config.depth,
+			error.text);
+		return EXIT_SYSTEM;
+	}
+	return EXIT_OK;
+}
+
+/* Mounts, and starts to answer. On failure nothing is mounted. An exit status. */
+static int mount_and_start(struct server *server)
+{
+	int status;
+
+	if (fuse_session_mount(server->session, server->mountpoint)) {
+		log_error("cannot mount on %s", server->mountpoint);
+		return EXIT_MOUNT;
+	}
+	if (mountinfo_find(server->mountpoint, &server->mount)) {
+		log_error("%s: mounted, but not in /proc/self/mountinfo", server->mountpoint);
+		fuse_session_unmount(server->session);
+		return EXIT_SYSTEM;
+	}
+	atomic_store(&server->fs.own_dev, makedev(server->mount.major, server->mount.minor));
+	status = start_loops(server);
+	if (status) {
+		detach(server);
+		return status;
+	}
+	set_bdi(server, "read_ahead_kb", READ_AHEAD_KB);
+	set_bdi(server, "strict_limit", 0);
+	set_bdi(server, "max_ratio", 100);
+	return EXIT_OK;
+}
+
+/* ---- running ---- */
+
+static void write_stats(FILE *out, void *user)
+{
+	struct server *server = user;
+	struct inode_usage inodes;
+	struct stats_sum sum;
+
+	loop_group_stats(&server->fs.loops, &sum);
+	inode_get_usage(server->fs.inodes, &inodes);
+	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
+		BATCHIOFS_VERSION, server->source, server->mountpoint,
+		server->uring ? "uring" : "standard", transport_dev.name);
+	fprintf(out, "sharing shared\nfsync %s\nloops %u\nqueue_depth %u\npid %d\n",
+		server->options->fsync == FSYNC_DATA ? "data" : "strict", server->loops,
+		server->options->queue_depth, getpid());
+	fprintf(out,
+		"inodes.known %" PRIu64 "\ninodes.descriptors %" PRIu64
+		"\ninodes.bytes_each %" PRIu64 "\ninodes.reopened %" PRIu64 "\n",
+		inodes.inodes, inodes.fds, inodes.bytes_per_inode, inodes.reopened);
+	fprintf(out, "handles.open %" PRIu64 "\n", handle_count(server->fs.handles));
+	stats_print(&sum, out);
+}
+
+/* The first asks to end when nobody uses the mount any more, the second to end now. */
+static void take_signal(struct server *server)
+{
+	struct signalfd_siginfo info;
+
+	if (read(server->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (server->unmounting) {
+		log_warning("second signal %u: ending although the mount is in use",
+			info.ssi_signo);
+		loop_group_stop(&server->fs.loops);
+		return;
+	}
+	server->unmounting = true;
+	log_info("signal %u: unmounting %s", info.ssi_signo, server->mountpoint);
+	detach(server);
+}
+
+/* Until the loops have ended. */
+static void run(struct server *server)
+{
+	struct pollfd fds[2 + 1 + CONTROL_CLIENTS];
+
+	fds[0] = (struct pollfd){.fd = server->fs.loops.ended_fd, .events = POLLIN};
+	fds[1] = (struct pollfd){.fd = server->signal_fd, .events = POLLIN};
+	while (!(fds[0].revents & POLLIN)) {
+		int n = control_poll_fds(&server->control, fds + 2);
+
+		if (poll(fds, (nfds_t)n + 2, -1) < 0)
+			continue;
+		if (fds[1].revents & POLLIN)
+			take_signal(server);
+		control_serve(&server->control, fds + 2, n);
+	}
+}
+
+/* Blocked in all threads from before they start; only run() takes them. */
+static int block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	/* A file size limit of the caller's shall be EFBIG for a write, not our end. */
+	signal(SIGXFSZ, SIG_IGN);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int run_mount(struct server *server, serve_ready *ready, void *user)
+{
+	int error = control_open(&server->control, server->mount.major, server->mount.minor);
+
+	server->control.stats = write_stats;
+	server->control.user = server;
+	if (error)
+		log_warning("no control socket, so no stats: %s", strerror(-error));
+	ready(user);
+	run(server);
+	error = loop_group_join(&server->fs.loops);
+	detach(server);
+	return error == -ENODEV || error == 0 ? EXIT_OK : EXIT_SYSTEM;
+}
+
+int serve(const struct options *options, const char *source, const char *mountpoint,
+	serve_ready *ready, void *user)
+{
+	struct server server = {
+		.options = options,
+		.source = source,
+		.mountpoint = mountpoint,
+		.control.listen_fd = -1,
+	};
+	struct fs_config config;
+	int status = choose_backend(&server);
+
+	if (status)
+		return status;
+	config = fs_config(&server);
+	umask(0);
+	fuse_set_log_func(fuse_message);
+	/* The source first: once mounted over itself, its path leads to us. */
+	if (fs_init(&server.fs, source, &config))
+		return EXIT_MOUNT;
+	server.signal_fd = block_signals();
+	status = server.signal_fd < 0 ? EXIT_SYSTEM : make_session(&server);
+	if (!status)
+		status = mount_and_start(&server);
+	if (!status)
+		status = run_mount(&server, ready, user);
+	if (server.session)
+		fuse_session_destroy(server.session);
+	fs_destroy(&server.fs);
+	if (server.signal_fd >= 0)
+		close(server.signal_fd);
+	/* Last: its end tells `batchiofs umount` that all is closed. */
+	control_close(&server.control);
+	return status;
+}
