@@ -27,6 +27,7 @@ static int check_directory(const char *what, const char *path)
 		log_error("%s %s: %s%s", what, path, strerror(errno),
 			errno == ENOENT	    ? "; it must be an existing directory"
 			: errno == ENOTCONN ? "; a dead mount lies there: umount -l it"
+			: errno == EACCES   ? "; you need the right to read and search it"
 					    : "");
 		return EXIT_USAGE;
 	}

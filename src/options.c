@@ -357,7 +357,7 @@ void options_help(FILE *out)
 	fprintf(out,
 		"usage: batchiofs SOURCE MOUNTPOINT [-o OPTION[=VALUE],…] [-f]\n"
 		"       batchiofs stats MOUNTPOINT [--json]\n"
-		"       batchiofs umount [-l] MOUNTPOINT\n"
+		"       batchiofs umount [-l] [-f] MOUNTPOINT\n"
 		"\n"
 		"Mounts a passthrough view of the directory SOURCE on MOUNTPOINT, which may be SOURCE\n"
 		"itself; reads, writes and fsyncs go to it in batches.\n"

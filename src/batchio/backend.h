@@ -43,27 +43,28 @@ struct batchio_ops {
 	bool (*try_inline)(struct batchio *bio, struct batchio_request *req);
 
 	/*
-	 * Required. In batchio_flush(), and in batchio_submit() when `batch_max` are queued and one more comes.
-	 * Starts as many of bio->queue as there is room for, without waiting for any to end. A write
-	 * for which batchio_is_pair() holds has its sync right behind it in the queue: both must be
-	 * started together or not yet. Returns 0 or -errno; on an error what was not started
-	 * stays queued.
+	 * Required. In batchio_flush(), and in batchio_submit() when `batch_max` are queued and one
+	 * more comes. Starts as many of bio->queue as there is room for, without waiting for any to
+	 * end. A write for which batchio_is_pair() holds has its sync right behind it in the queue:
+	 * both must be started together or not yet. Returns 0 or -errno; on an error what was not
+	 * started stays queued.
 	 */
 	int (*start)(struct batchio *bio);
 
 	/*
 	 * Required. In batchio_reap(), batchio_close() and the blocking calls. Starts what is
-	 * queued, then waits until bio->done holds at least `want` requests, timeout_ms has passed (-1: no
-	 * limit), a signal came, or nothing is left that could end. want = 0: collects what has
-	 * ended, without waiting. Returns 0 in all these cases, else -errno: -EAGAIN, -EBUSY and -ENOMEM mean
-	 * that a later call may succeed, any other that the backend is lost; it must then never
-	 * again touch a request.
+	 * queued, then waits until bio->done holds at least `want` requests, timeout_ms has passed
+	 * (-1: no limit), a signal came, or nothing is left that could end. want = 0: collects what
+	 * has ended, without waiting. Returns 0 in all these cases, else -errno: -EAGAIN, -EBUSY
+	 * and -ENOMEM mean that a later call may succeed, any other that the backend is lost; it
+	 * must then never again touch a request.
 	 */
 	int (*reap)(struct batchio *bio, unsigned want, int timeout_ms);
 
 	/*
 	 * Optional; required of a backend where polls outlive start(). In batchio_close(), once.
-	 * Every poll started and not ended must end, with -ECANCELED, at the latest in the next reap().
+	 * Every poll started and not ended must end, with -ECANCELED, at the latest in the next
+	 * reap().
 	 */
 	void (*cancel_polls)(struct batchio *bio);
 
@@ -85,7 +86,7 @@ struct batchio {
 	void *backend; /* the backend's own */
 	size_t batch_max; /* start() when so many are queued and one more comes; 0: never */
 	struct batchio_queue queue; /* submitted, to be started */
-	struct batchio_queue done;  /* ended, done() not called yet */
+	struct batchio_queue done; /* ended, done() not called yet */
 	struct batchio_request *held; /* a BATCHIO_LINK write waiting for its sync; not queued */
 	size_t inflight; /* submitted, done() not called yet */
 	bool reaping, closing;
@@ -94,12 +95,12 @@ struct batchio {
 
 /* priv.state */
 enum {
-	BATCHIO_S_RING = 1u << 0,    /* went through a ring at least once */
-	BATCHIO_S_BROKEN = 1u << 1,  /* WRITE of a pair: not whole at the first attempt */
-	BATCHIO_S_LINKED = 1u << 2,  /* sync of a pair, first attempt not reported yet */
-	BATCHIO_S_AGAIN = 1u << 3,   /* sync: its write became whole only later, run it again */
-	BATCHIO_S_CANCEL = 1u << 4,  /* sync: its write failed, it must not run; poll: being cancelled */
-	BATCHIO_S_WAITING = 1u << 5, /* sync: attempt reported (priv.result) before its write ended */
+	BATCHIO_S_RING = 1u << 0, /* went through a ring at least once */
+	BATCHIO_S_BROKEN = 1u << 1, /* WRITE of a pair: not whole at the first attempt */
+	BATCHIO_S_LINKED = 1u << 2, /* sync of a pair, first attempt not reported yet */
+	BATCHIO_S_AGAIN = 1u << 3, /* sync: its write became whole only later, run it again */
+	BATCHIO_S_CANCEL = 1u << 4, /* sync: its write failed; poll: being cancelled */
+	BATCHIO_S_WAITING = 1u << 5, /* sync: reported (priv.result) before its write ended */
 };
 
 static inline void batchio_count(_Atomic uint64_t *counter, uint64_t n)
@@ -125,7 +126,7 @@ struct batchio_request *batchio_next(struct batchio *bio);
 static inline bool batchio_is_pair(const struct batchio_request *req)
 {
 	return req->kind == BATCHIO_WRITE && req->priv.pair &&
-		!(req->priv.state & BATCHIO_S_BROKEN);
+	       !(req->priv.state & BATCHIO_S_BROKEN);
 }
 
 /* Where the next attempt of a READ or WRITE goes: the whole, or what short transfers left. */
@@ -145,10 +146,10 @@ static inline off_t batchio_offset(const struct batchio_request *req)
 }
 
 /*
- * Reports what one attempt came to: bytes, 0, poll events, or -errno. The halves of a pair are reported
- * in any order; a sync that was cut off by its write is reported as -ECANCELED. Returns true when
- * the backend is done with the request (it may be on bio->done now), false when it is to be
- * attempted again: then the backend does so or puts it (back) on bio->queue.
+ * Reports what one attempt came to: bytes, 0, poll events, or -errno. The halves of a pair are
+ * reported in any order; a sync that was cut off by its write is reported as -ECANCELED. Returns
+ * true when the backend is done with the request (it may be on bio->done now), false when it is to
+ * be attempted again: then the backend does so or puts it (back) on bio->queue.
  */
 bool batchio_request_result(struct batchio *bio, struct batchio_request *req, ssize_t result);
 

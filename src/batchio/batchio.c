@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public face of libbatchio: checks every request once for all backends, queues it, hands it to the
- * backend and calls done(). The blocking calls are in blocking.c, on top of this.
+ * The public face of libbatchio: checks every request once for all backends, queues it, hands it to
+ * the backend and calls done(). The blocking calls are in blocking.c, on top of this.
  */
 #define _GNU_SOURCE 1
 #include <errno.h>
@@ -143,8 +143,8 @@ static ssize_t check_request(const struct batchio_request *req)
 
 /*
  * A full queue is started when one more comes, so that the device does not idle while the rest of
- * a large batch is made. Not before one more comes: what just fits goes out with the wait for it. An
- * error shows again at the next flush or reap.
+ * a large batch is made. Not before one more comes: what just fits goes out with the wait for it.
+ * An error shows again at the next flush or reap.
  */
 static void make_room(struct batchio *bio)
 {

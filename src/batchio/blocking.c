@@ -93,11 +93,21 @@ static void run_blocking(struct batchio *bio)
 	}
 }
 
+/* Ended requests that are not ours: they don't count as progress of a blocking call. */
+static size_t count_others(const struct batchio *bio)
+{
+	size_t n = 0;
+
+	for (const struct batchio_request *req = bio->done.head; req; req = req->priv.next)
+		n += !is_blocking(req);
+	return n;
+}
+
 /* Waits until *pending is 0. Returns 0, or -errno when the backend is lost. */
 static int wait_for(struct batchio *bio, const size_t *pending)
 {
 	while (*pending) {
-		size_t want = bio->done.count + *pending;
+		size_t want = count_others(bio) + *pending;
 		int ret = bio->ops->reap(bio, want > UINT_MAX ? UINT_MAX : (unsigned)want, -1);
 
 		run_blocking(bio);

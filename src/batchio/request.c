@@ -192,7 +192,7 @@ static bool is_direct_eof(const struct batchio_request *req, ssize_t result)
 	struct stat st;
 
 	return result == -EINVAL && req->kind == BATCHIO_READ && req->moved > 0 &&
-		!fstat(req->fd, &st) && batchio_offset(req) >= st.st_size;
+	       !fstat(req->fd, &st) && batchio_offset(req) >= st.st_size;
 }
 
 static bool transfer_result(struct batchio *bio, struct batchio_request *req, ssize_t result)

@@ -25,10 +25,10 @@
 
 /* poll(2) and epoll(7) share these values on Linux, so masks are passed through. */
 _Static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR &&
-		POLLHUP == EPOLLHUP && POLLPRI == EPOLLPRI && POLLRDHUP == EPOLLRDHUP,
+		       POLLHUP == EPOLLHUP && POLLPRI == EPOLLPRI && POLLRDHUP == EPOLLRDHUP,
 	"poll and epoll masks differ");
 
-#define ALWAYS    (POLLERR | POLLHUP)
+#define ALWAYS       (POLLERR | POLLHUP)
 #define EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET)
 
 /* One descriptor with a registration or polls. */
@@ -86,14 +86,16 @@ static int sign_up(struct batchio *bio, struct watch *w)
 	uint32_t mask = wanted(w);
 	int ret = w->mask ? ctl(bio, EPOLL_CTL_DEL, w, 0) : 0;
 
-	/* DEL and ADD, because MOD is refused with EPOLLEXCLUSIVE. A file closed meanwhile: ENOENT. */
+	/* DEL and ADD, because MOD is refused with EPOLLEXCLUSIVE. A file closed meanwhile: ENOENT.
+	 */
 	(void)ret;
 	ret = ctl(bio, EPOLL_CTL_ADD, w, mask);
 	if (ret == -EEXIST) { /* ours, under a number that was closed and came back */
 		ctl(bio, EPOLL_CTL_DEL, w, 0);
 		ret = ctl(bio, EPOLL_CTL_ADD, w, mask);
 	}
-	/* An empty mask registers for errors and hang-ups; the mark that it is there is EPOLLERR. */
+	/* An empty mask registers for errors and hang-ups; the mark that it is there is EPOLLERR.
+	 */
 	w->mask = ret ? 0 : mask | EPOLLERR;
 	return ret;
 }

@@ -3,8 +3,9 @@
  * The io_uring backend: submission, completion, polls. Called through the ops table only.
  *
  * Nothing is lost when the completion queue is full: reads, writes and syncs in flight never
- * exceed the submission queue, which is half of it; should polls fill the rest, the kernel keeps what overflows
- * (IORING_FEAT_NODROP, in every kernel that passes the probe) and hands it out when entered.
+ * exceed the submission queue, which is half of it; should polls fill the rest, the kernel keeps
+ * what overflows (IORING_FEAT_NODROP, in every kernel that passes the probe) and hands it out when
+ * entered.
  */
 #define _GNU_SOURCE 1
 #include "batchio/backend.h"
@@ -174,8 +175,8 @@ static bool must_enter(struct uring *u)
 }
 
 /*
- * One io_uring_enter: submits the SQ and waits for `wait` completions at most timeout_ms. Returns 0 when
- * it did what it could, -ETIME, -EINTR, or another -errno.
+ * One io_uring_enter: submits the SQ and waits for `wait` completions at most timeout_ms. Returns 0
+ * when it did what it could, -ETIME, -EINTR, or another -errno.
  */
 static int enter(struct batchio *bio, unsigned wait, int timeout_ms)
 {
@@ -258,16 +259,19 @@ static int uring_reap(struct batchio *bio, unsigned want, int timeout_ms)
 	struct uring *u = bio->backend;
 	int64_t deadline = want ? batchio_deadline(timeout_ms) : -1;
 	int left = timeout_ms, ret;
+	unsigned wait, got = 1;
 
 	if (u->lost)
 		return lose(bio, u->lost);
 	harvest(bio);
 	for (;;) {
-		unsigned wait, got;
-
 		fill(bio);
 		wait = to_wait(bio, want);
-		if (!wait && !io_uring_sq_ready(&u->ring) && !must_enter(u))
+		/*
+		 * The kernel may leave IORING_SQ_TASKRUN set with nothing to run (a worker sets it
+		 * just after we took its completion), so an enter that brought nothing is the last.
+		 */
+		if (!wait && !io_uring_sq_ready(&u->ring) && !(got && must_enter(u)))
 			return 0;
 		ret = enter(bio, wait, left);
 		if (ret < 0 && !is_transient(ret) && ret != -EINTR && ret != -ETIME)

@@ -14,7 +14,8 @@ struct uring {
 	unsigned depth; /* reads, writes and syncs in flight at the kernel at most: the SQ's size */
 	unsigned ops; /* of those, in flight now */
 	unsigned npolls; /* polls in flight; not bounded, they may wait for ever */
-	struct batchio_request *polls; /* the same, chained through priv.next and priv.pair (back) */
+	struct batchio_request
+		*polls; /* the same, chained through priv.next and priv.pair (back) */
 	unsigned buffered_inline; /* writes that go inline before RWF_NOWAIT is tried again */
 	bool getevents; /* completions are only posted when we ask (DEFER_TASKRUN) */
 	int lost; /* -errno once io_uring_enter failed for good */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which requests are quicker as plain system calls than through the ring, and running them. For uring.c.
+ * Which requests are quicker as plain system calls than through the ring, and running them. For
+ * uring.c.
  *
  * A cached read is a copy: a call that doesn't wait does it in a microsecond. A buffered write is
  * a copy as well, but not every file system can say "that would wait": ext4 punts it to a
- * worker when it comes through the ring (48 us against 1), so there the plain call is used. What waits
- * for a device goes through the ring: direct I/O, O_DSYNC, syncs, reads that miss the cache.
+ * worker when it comes through the ring (48 us against 1), so there the plain call is used. What
+ * waits for a device goes through the ring: direct I/O, O_DSYNC, syncs, reads that miss the cache.
  */
 #define _GNU_SOURCE 1
 #include "batchio/backend.h"

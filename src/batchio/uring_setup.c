@@ -100,11 +100,13 @@ static int explain(int err, struct batchio_error *error)
 		explain_refusal(error);
 		break;
 	case ENOSYS:
-		unavailable(error, "the kernel has no io_uring_setup (older than 5.6, built without "
-				   "CONFIG_IO_URING, or hidden by seccomp)");
+		unavailable(error,
+			"the kernel has no io_uring_setup (older than 5.6, built without "
+			"CONFIG_IO_URING, or hidden by seccomp)");
 		break;
 	case EINVAL:
-		unavailable(error, "the kernel knows too little of it (Linux 5.6 or later is needed)");
+		unavailable(
+			error, "the kernel knows too little of it (Linux 5.6 or later is needed)");
 		break;
 	case ENOMEM:
 		unavailable(error, "no memory for the ring; before Linux 5.12 it counts as locked "
@@ -163,8 +165,9 @@ int batchio_uring_setup(
 		return explain(ret, error);
 	if (!has_opcodes(&u->ring)) {
 		io_uring_queue_exit(&u->ring);
-		unavailable(error, "the kernel lacks operations that are needed (Linux 5.6 or later "
-				   "is), or seccomp hides io_uring_register");
+		unavailable(error,
+			"the kernel lacks operations that are needed (Linux 5.6 or later "
+			"is), or seccomp hides io_uring_register");
 		return BATCHIO_EURINGUNAVAILABLE;
 	}
 	tune(u, single);

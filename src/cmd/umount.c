@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * batchiofs umount [-l] MOUNTPOINT: unmounts, then waits until the daemon has closed everything of the source. Called by main.c
+ * batchiofs umount [-l] [-f] MOUNTPOINT: unmounts, then waits until the daemon has closed everything of the source. Called by main.c
  * and, through mount/umount.batchiofs, by umount(8).
  */
 #include <errno.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,9 +58,10 @@ static int unmount_as_user(const char *point, bool lazy)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? EXIT_OK : EXIT_MOUNT;
 }
 
-static int unmount(const char *point, bool lazy)
+static int unmount(const char *point, bool lazy, bool force)
 {
-	if (!umount2(point, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)))
+	if (!umount2(point,
+		    UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0)))
 		return EXIT_OK;
 	if (errno == EPERM)
 		return unmount_as_user(point, lazy);
@@ -66,9 +70,33 @@ static int unmount(const char *point, bool lazy)
 	return EXIT_MOUNT;
 }
 
+/* The daemon at the other end of a connection, as a pidfd; -1 where there is none to be had. */
+static int daemon_pidfd(int daemon)
+{
+	struct ucred peer = {0};
+	socklen_t size = sizeof(peer);
+
+	if (daemon < 0 || getsockopt(daemon, SOL_SOCKET, SO_PEERCRED, &peer, &size) || peer.pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, peer.pid, 0);
+}
+
+/* The connection ends when the daemon has closed everything; its process is gone a moment later. */
+static void wait_for_end(int daemon, int pidfd)
+{
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+	char byte;
+
+	do {
+		errno = 0;
+	} while (read(daemon, &byte, 1) > 0 || errno == EINTR);
+	if (pidfd >= 0)
+		poll(&ended, 1, 5000);
+}
+
 static int usage(const char *word)
 {
-	log_error("umount: unexpected '%s'; usage: batchiofs umount [-l] MOUNTPOINT", word);
+	log_error("umount: unexpected '%s'; usage: batchiofs umount [-l] [-f] MOUNTPOINT", word);
 	return EXIT_USAGE;
 }
 
@@ -77,13 +105,16 @@ int cmd_umount(int argc, char **argv)
 	const char *path = NULL;
 	struct mount_entry mount;
 	bool lazy = false;
+	bool force = false;
 	_cleanup_fd int daemon = -1;
-	char byte;
+	_cleanup_fd int pidfd = -1;
 	int status;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "-l"))
 			lazy = true;
+		else if (!strcmp(argv[i], "-f"))
+			force = true;
 		else if (argv[i][0] == '-' || path)
 			return usage(argv[i]);
 		else
@@ -96,10 +127,9 @@ int cmd_umount(int argc, char **argv)
 		return status;
 	/* Before the mount is gone and its number with it. A dead daemon has no socket and nothing to wait for. */
 	daemon = lazy ? -1 : control_ask(&mount, "wait\n");
-	status = unmount(mount.point, lazy);
-	if (status || daemon < 0)
-		return status;
-	while (read(daemon, &byte, 1) > 0 || errno == EINTR)
-		errno = 0;
-	return EXIT_OK;
+	pidfd = daemon_pidfd(daemon);
+	status = unmount(mount.point, lazy, force);
+	if (!status && daemon >= 0)
+		wait_for_end(daemon, pidfd);
+	return status;
 }

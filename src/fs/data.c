@@ -15,6 +15,7 @@
 
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/priv.h"
 #include "loop/loop.h"
 
 /* Classes: requests of different ones are never merged. The lower bits are the descriptor's variant. */
@@ -352,10 +353,13 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 
 	/* The message's layout puts the data here, whatever transport it came by. */
 	assert(buf == d->request->payload);
-	if (result < 0)
+	if (result < 0) {
 		fs_reply(req, result);
-	else
-		push(d, ino);
+		return;
+	}
+	if (priv_kill_asked())
+		priv_kill(d->fs, d->fd);
+	push(d, ino);
 }
 
 void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

@@ -17,6 +17,7 @@
 #include "fs/cred.h"
 #include "fs/file_table.h"
 #include "fs/fs.h"
+#include "fs/priv.h"
 #include "loop/loop.h"
 
 /* One copy_file_range request blocks its loop; a larger one is answered short and comes again. */
@@ -124,7 +125,11 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	struct fuse_open_out out;
 	int fd = open_inode(fs, ino, fi->flags);
-	int result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
+	int result;
+
+	if (fd >= 0 && (fi->flags & O_TRUNC) && priv_kill_asked())
+		priv_kill(fs, fd);
+	result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
 
 	if (result < 0)
 		fs_reply(req, result);
@@ -203,6 +208,8 @@ static int open_existing(
 	if (result < 0)
 		return result;
 	fd = open_inode(fs, entry->ino, flags);
+	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())
+		priv_kill(fs, fd);
 	if (fd < 0)
 		inode_forget(fs->inodes, entry->ino, 1);
 	return fd;
@@ -319,6 +326,8 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
 	int fd = handle ? file_fd(fs, handle, 0) : -EBADF;
 
+	if (fd >= 0 && priv_kill_due(req))
+		priv_kill(fs, fd);
 	if (fd >= 0)
 		fd = fallocate(fd, mode, offset, length) ? -errno : 0;
 	fs_reply(req, fd);
@@ -360,6 +369,8 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		fs_reply(req, in_fd < 0 ? in_fd : out_fd);
 		return;
 	}
+	if (priv_kill_due(req))
+		priv_kill(fs, out_fd);
 	copied = copy_file_range(in_fd, &off_in, out_fd, &off_out, len < COPY_MAX ? len : COPY_MAX,
 		(unsigned)flags);
 	if (copied < 0)

@@ -102,7 +102,7 @@ const struct fuse_lowlevel_ops *fs_operations(void)
  */
 static void extend_init(struct fs *fs, const struct request *req, const struct iovec *iov, int count)
 {
-	const struct fuse_in_header *header = request_message((struct request *)req);
+	const struct fuse_in_header *header = request_message(req);
 	const struct fuse_init_in *in = (const struct fuse_init_in *)(header + 1);
 	struct fuse_init_out *out;
 
@@ -115,6 +115,9 @@ static void extend_init(struct fs *fs, const struct request *req, const struct i
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
 	}
+	/* We take set-id bits and capabilities away ourselves (priv.c): else every write asks for an xattr first. */
+	if (header->len >= sizeof(*header) + 16)
+		out->flags |= in->flags & FUSE_HANDLE_KILLPRIV_V2;
 	atomic_store(&fs->answering, true);
 }
 

@@ -48,7 +48,7 @@ struct request {
 	_Alignas(16) char scratch[REQUEST_SCRATCH];
 };
 
-static inline void *request_message(struct request *req)
+static inline void *request_message(const struct request *req)
 {
 	return req->payload - FUSE_HEADER_SPACE;
 }
