@@ -145,19 +145,17 @@ static int run_batch(
 	struct batchio *bio, enum batchio_kind kind, int fd, struct batchio_op *ops, size_t n)
 {
 	struct batch b = {.bio = bio, .kind = kind, .fd = fd};
-	struct slot few[WINDOW_STACK], *slots = few;
+	struct slot few[WINDOW_STACK], *many = NULL, *slots;
 	size_t window = n < WINDOW_MAX ? n : WINDOW_MAX;
 	int ret = check_ops(ops, n);
 
 	if (ret < 0)
 		return ret;
-	if (window > WINDOW_STACK) {
-		slots = malloc(window * sizeof(*slots));
-		if (!slots) { /* slower, but no reason to fail */
-			slots = few;
-			window = WINDOW_STACK;
-		}
-	}
+	if (window > WINDOW_STACK)
+		many = malloc(window * sizeof(*many));
+	slots = many ? many : few;
+	if (!many && window > WINDOW_STACK) /* slower, but no reason to fail */
+		window = WINDOW_STACK;
 	for (size_t i = 0; i < n; i++)
 		ops[i].result = -ECANCELED; /* stays where the backend is lost */
 	b.next = ops;
@@ -165,8 +163,7 @@ static int run_batch(
 	for (size_t i = 0; i < window; i++)
 		submit_slot(&b, &slots[i]);
 	ret = wait_for(bio, &b.pending);
-	if (slots != few)
-		free(slots);
+	free(many);
 	return ret < 0 ? ret : first_error(kind, ops, n);
 }
 
