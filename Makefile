@@ -219,23 +219,23 @@ setup:
 
 demo:
 	@$(setup) build demo URING=$(URING)
-	@$(build) all
+	@+$(build) all
 	@B='$(B)' URING='$(URING)' tests/demo.sh
 
 test:
 	@$(setup) build test $(if $(CHECK),check) URING=$(URING)
-	@$(build) tests
+	@+$(build) tests
 	@$(call runner,$(B))
 
 asan:
 	@$(setup) build test URING=$(URING)
-	@$(build) tests B=build/asan SANITIZE=address,undefined OPT=-O1
+	@+$(build) tests B=build/asan SANITIZE=address,undefined OPT=-O1
 	@$(call runner,build/asan)
 
 # Without address randomisation: ThreadSanitizer's shadow memory wants its fixed places.
 tsan:
 	@$(setup) build test URING=$(URING)
-	@$(build) tests B=build/tsan SANITIZE=thread OPT=-O1
+	@+$(build) tests B=build/tsan SANITIZE=thread OPT=-O1
 	@setarch -R env $(call runner,build/tsan)
 
 check:
@@ -250,7 +250,7 @@ mount:
 		echo 'make mount: SOURCE is missing: make mount SOURCE=dir [MOUNTPOINT=dir]' \
 			'[BACKEND=auto|uring|standard]' >&2; exit 1; fi
 	@$(setup) build URING=$(URING)
-	@$(build) all
+	@+$(build) all
 	@$(PROGRAM) '$(SOURCE)' '$(MOUNTPOINT)' -o 'backend=$(BACKEND)'
 	@echo 'Mounted $(SOURCE) at $(MOUNTPOINT).'
 	@echo "Look at it:  $(PROGRAM) stats '$(MOUNTPOINT)'"

@@ -15,11 +15,11 @@
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
+#include "fs/priv.h"
 
 #define TIMES                                                                                      \
 	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |                     \
 		FUSE_SET_ATTR_MTIME_NOW)
-#define KILL_BITS (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID)
 
 /* The object of a request: through the handle that came with it, else the inode's descriptor. */
 struct target {
@@ -85,25 +85,6 @@ static int set_mode(struct fs *fs, const char *number, mode_t mode)
 	return fchmodat(fs->proc_fd, number, mode & 07777, 0) < 0 ? -errno : 0;
 }
 
-/* As the kernel does it on write: set-group-id without group execution means something else
- * (mandatory locks). */
-static int kill_bits(struct fs *fs, const struct target *t, const char *number, int to_set)
-{
-	struct stat st;
-	mode_t mode;
-
-	if (fstat(t->fd, &st) < 0)
-		return -errno;
-	mode = st.st_mode;
-	if (!S_ISREG(mode))
-		return 0;
-	if (to_set & FUSE_SET_ATTR_KILL_SUID)
-		mode &= ~S_ISUID;
-	if (to_set & FUSE_SET_ATTR_KILL_SGID && mode & S_IXGRP)
-		mode &= ~S_ISGID;
-	return mode == st.st_mode ? 0 : set_mode(fs, number, mode);
-}
-
 static int set_size(struct fs *fs, const struct target *t, const char *number, off_t size)
 {
 	mode_t type = inode_type(fs->inodes, t->ino);
@@ -119,6 +100,9 @@ static int set_size(struct fs *fs, const struct target *t, const char *number, o
 		if (fd < 0)
 			return -errno;
 	}
+	/* A change of owner takes the bits by itself. */
+	if (priv_kill_asked())
+		priv_kill(fs, fd);
 	return ftruncate(fd, size) < 0 ? -errno : 0;
 }
 
@@ -154,8 +138,6 @@ static int set_all(struct fs *fs, const struct target *t, const struct stat *att
 		result = set_mode(fs, number, attr->st_mode);
 	if (result == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		result = set_size(fs, t, number, attr->st_size);
-	if (result == 0 && to_set & KILL_BITS)
-		result = kill_bits(fs, t, number, to_set);
 	if (result == 0 && to_set & TIMES)
 		result = set_times(fs, number, attr, to_set);
 	return result;

@@ -323,8 +323,9 @@ static int choose_fd(struct data_op *d, struct handle *handle, int flags)
 	}
 	d->fd = file_fd(d->fs, handle, variant);
 	d->op.klass = (uint32_t)variant;
-	/* A buffered O_SYNC write is followed by an FSYNC of the kernel's; a direct one by nothing. */
-	if (d->op.kind == CO_WRITE && (flags & O_DSYNC) && (variant & FD_DIRECT))
+	/* A cached O_SYNC write is followed by an FSYNC of the kernel's; one past the cache by nothing. */
+	if (d->op.kind == CO_WRITE && (flags & O_DSYNC) &&
+		((variant & FD_DIRECT) || d->fs->config.direct_io_all))
 		d->op.klass |= CLASS_DSYNC;
 	d->op.append = d->op.kind == CO_WRITE && (variant & FD_APPEND);
 	return d->fd < 0 ? d->fd : 0;

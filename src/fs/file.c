@@ -301,10 +301,10 @@ void fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	/* close(2) of a local file reports nothing; fsync does. */
+	/* close(2) of a local file reports nothing, fsync does; the kernel need not ask again. */
 	(void)ino;
 	(void)fi;
-	fs_reply(req, 0);
+	fs_reply(req, -ENOSYS);
 }
 
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handle table: every open file and directory as a numbered slot (fuse_file_info.fh). For src/fs only.
+ * The handle table: every open file and directory as a numbered slot (fuse_file_info.fh). For
+ * src/fs only.
  *
- * Numbers from the kernel are checked: handle_find() knows those that are open, and of which inode. A handle lives
- * from handle_new() to handle_free(); the kernel sends no request for it after RELEASE, so a found
- * handle stays valid while the request that named it is unanswered. Thread-safe.
+ * Numbers from the kernel are checked: handle_find() knows those that are open, and of which inode.
+ * A handle lives from handle_new() to handle_free(); the kernel sends no request for it after
+ * RELEASE, so a found handle stays valid while the request that named it is unanswered.
+ * Thread-safe.
  */
 #ifndef FS_HANDLE_H
 #define FS_HANDLE_H
@@ -26,18 +28,18 @@ enum {
 
 struct handle {
 	_Atomic uint64_t ino; /* node id, 0 while the slot is free */
-	uint32_t index;       /* of this slot: fuse_file_info.fh */
-	int access;           /* O_RDONLY, O_WRONLY or O_RDWR */
+	uint32_t index; /* of this slot: fuse_file_info.fh */
+	int access; /* O_RDONLY, O_WRONLY or O_RDWR */
 	/*
-	 * Regular files: descriptors by variant, -1 while not open. The one opened first is never replaced.
-	 * Directories: fd[0] only.
+	 * Regular files: descriptors by variant, -1 while not open. The one opened first is never
+	 * replaced. Directories: fd[0] only.
 	 */
 	_Atomic int fd[FD_VARIANTS];
-	int first;               /* variant opened first */
+	int first; /* variant opened first */
 	struct co_opener opener; /* regular files */
-	struct list node;        /* regular files: on file.handles, in order of opening */
+	struct list node; /* regular files: on file.handles, in order of opening */
 	pthread_mutex_t dir_lock; /* directories: held while the stream's position is in use */
-	uint64_t dir_offset;      /* directories: where the next getdents64 of fd[0] starts */
+	uint64_t dir_offset; /* directories: where the next getdents64 of fd[0] starts */
 };
 
 struct handle_table;
@@ -47,8 +49,8 @@ int handle_table_new(struct handle_table **out);
 void handle_table_free(struct handle_table *table);
 
 /*
- * A new handle of ino on fd, which it takes over (also on failure). NULL when memory or numbers run out. The slot is
- * published to handle_find() on return.
+ * A new handle of ino on fd, which it takes over (also on failure). NULL when memory or numbers run
+ * out. The slot is published to handle_find() on return.
  */
 struct handle *handle_new(
 	struct handle_table *table, fuse_ino_t ino, int fd, int variant, int access);

@@ -109,6 +109,9 @@ static void extend_init(struct fs *fs, const struct request *req, const struct i
 	if (count < 2 || iov[1].iov_len < sizeof(*out))
 		return;
 	out = iov[1].iov_base;
+	/* An upper bound; what is read ahead is the mount's read_ahead_kb. */
+	if (out->max_readahead < fs->config.max_write)
+		out->max_readahead = (uint32_t)fs->config.max_write;
 	if (header->len >= sizeof(*header) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
 		(in->flags2 & ABI_INIT2_DIRECT_IO_ALLOW_MMAP)) {
 		out->flags |= FUSE_INIT_EXT;

@@ -123,6 +123,39 @@ void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	reply_bytes(req, result, size, names);
 }
 
+/* libfuse asks /proc for the caller's groups, so this is for rare cases. */
+static bool caller_in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[256];
+	int n;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
+	if (n > (int)(sizeof(groups) / sizeof(*groups)))
+		n = sizeof(groups) / sizeof(*groups);
+	for (int i = 0; i < n; i++) {
+		if (groups[i] == gid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * An access list is a change of mode: set-group-id goes where the caller is not of the group. The
+ * source would see to it, if it were not root who sets the list.
+ */
+static void drop_sgid(fuse_req_t req, const char *path)
+{
+	struct fs *fs = fs_of(req);
+	struct stat st;
+
+	if (!fs->config.privileged || fuse_req_ctx(req)->uid == 0 || stat(path, &st) < 0)
+		return;
+	if (st.st_mode & S_ISGID && !caller_in_group(req, st.st_gid))
+		chmod(path, st.st_mode & 07777 & ~S_ISGID);
+}
+
 void fs_setxattr(
 	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
@@ -133,6 +166,8 @@ void fs_setxattr(
 	if (result == 0) {
 		if (setxattr(target.path, name, value, size, flags) < 0)
 			result = error_of_call();
+		else if (strcmp(name, "system.posix_acl_access") == 0)
+			drop_sgid(req, target.path);
 		target_put(fs, &target);
 	}
 	fs_reply(req, result);

@@ -81,12 +81,15 @@ static void wake_done(struct batchio_request *wake, ssize_t result)
 {
 	struct loop *loop = wake->user;
 
+	loop->wake_armed = false;
 	if (result >= 0)
 		atomic_store(&loop->group->stopping, true);
 }
 
 static int arm_wake(struct loop *loop)
 {
+	int error;
+
 	loop->wake = (struct batchio_request){
 		.kind = BATCHIO_POLL,
 		.fd = loop->group->wake_fd,
@@ -94,7 +97,18 @@ static int arm_wake(struct loop *loop)
 		.done = wake_done,
 		.user = loop,
 	};
-	return batchio_submit(loop->bio, &loop->wake);
+	error = batchio_submit(loop->bio, &loop->wake);
+	loop->wake_armed = !error;
+	return error;
+}
+
+/* What other loops hold is answered by them; what we hold is answered before we go. */
+static void finish_work(struct loop *loop)
+{
+	loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
+	while (batchio_inflight(loop->bio) > (size_t)loop->wake_armed + loop->transport.armed)
+		if (batchio_reap(loop->bio, 1, 100) < 0)
+			break;
 }
 
 /* Turns until the file system is unmounted, the group is stopped, or something fails. */
@@ -122,8 +136,7 @@ static int run(struct loop *loop)
 		if (n < 0)
 			error = n;
 	}
-	/* What other loops hold is answered by them; what we hold is answered before we go. */
-	loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
+	finish_work(loop);
 	return error;
 }
 

@@ -70,6 +70,7 @@ struct loop {
 	struct batchio *stats_bio;        /* bio while it may be asked for its counters (group.lock) */
 	struct batchio_counters ended_io; /* its last counters, once it may not */
 	struct batchio_request wake;
+	bool wake_armed;
 	bool thread_started;
 };
 

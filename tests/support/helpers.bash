@@ -1,0 +1,197 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+#
+# For the bats files in tests/mount: temporary directories, mounts, loop images; all taken away after each test.
+# A file starts with `load ../support/helpers`; tests/README.md shows one.
+#
+# The runner calls each file once for each backend, with its name in BACKEND. Set for every test:
+#   BATCHIOFS  the program             BUILD  the build directory (tools are in $BUILD/tests)
+#   SRC        an empty source         MNT    where mount_fs mounts (SRC itself after mount_fs --over)
+#   WORK       the test's directory, for everything else that it writes
+
+bats_require_minimum_version 1.5.0
+
+HELPERS_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/support/cleanup.sh
+source "$HELPERS_DIR/cleanup.sh"
+
+: "${BUILD:=$(cd "$HELPERS_DIR/../.." && pwd)/build}"
+: "${BATCHIOFS:=$BUILD/batchiofs}"
+: "${BACKEND:=uring}"
+export BUILD BATCHIOFS BACKEND
+
+# A file with a setup or teardown of its own calls these from it.
+default_setup() {
+	WORK=$BATS_TEST_TMPDIR
+	SRC=$WORK/src
+	MNT=$WORK/mnt
+	BELOW=
+	mkdir -p "$SRC" "$MNT"
+	chmod 755 "$WORK"
+}
+
+# Unmounts what the test left mounted, and fails the test if that takes force or a daemon stays.
+default_teardown() {
+	local type path failed=0
+	cd / || return 1
+	while read -r type path; do
+		[[ $type == fuse.batchiofs ]] || continue
+		timeout -k 5 30 "$BATCHIOFS" umount "$path" || {
+			echo "teardown: $path could not be unmounted"
+			failed=1
+		}
+	done < <(mounts_below "$WORK")
+	if ! wait_no_daemon "$WORK" 10; then
+		echo "teardown: the daemon is still there after the unmount: pid $(daemons_below "$WORK" | xargs)"
+		failed=1
+	fi
+	clean_below "$WORK"
+	return $failed
+}
+
+setup() {
+	default_setup
+}
+
+teardown() {
+	default_teardown
+}
+
+# Runs a command that must end within SECONDS: everything that touches a mount goes through it, for
+# a dead daemon would hang it for ever. `within 10 as_user COMMAND` works too.
+within() { # SECONDS COMMAND...
+	local seconds=$1 status=0
+	shift
+	if [[ $1 == as_user ]]; then
+		shift
+		set -- "${AS_USER[@]}" HOME="$WORK" "$@"
+	fi
+	timeout -k 5 "$seconds" "$@" || status=$?
+	if [[ $status == 124 || $status == 137 ]]; then
+		echo "within: no end after $seconds s: $*"
+	fi
+	return "$status"
+}
+
+# Mounts $SRC at $MNT with $BACKEND, in the background, as a user would; the mount answers on return.
+#   --over         over the source itself; MNT is SRC then, and BELOW shows the source beneath (root)
+#   --source DIR, --at DIR   instead of $SRC, $MNT (and set them)
+#   uring | standard | auto  instead of $BACKEND
+#   anything else            options for -o
+# Sets DAEMON to the daemon's process id.
+mount_fs() {
+	local backend=$BACKEND over='' options=''
+	while (($#)); do
+		case $1 in
+		--over) over=1 ;;
+		--source) SRC=$2 && shift ;;
+		--at) MNT=$2 && shift ;;
+		-o) ;;
+		uring | standard | auto) backend=$1 ;;
+		*) options+=,$1 ;;
+		esac
+		shift
+	done
+	if [[ $over ]]; then
+		MNT=$SRC
+		if [[ $(id -u) == 0 && -z $BELOW ]]; then see_below; fi
+	fi
+	# Descriptors 3 and 4 are bats' own: a daemon that kept them would keep bats waiting.
+	within 30 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$backend$options" 3>&- 4>&- </dev/null ||
+		return
+	if ! is_mounted "$MNT"; then
+		echo "mount_fs: batchiofs returned 0, but nothing is mounted at $MNT"
+		return 1
+	fi
+	# shellcheck disable=SC2034 # for the tests
+	DAEMON=$(daemons_below "$MNT" | tail -n 1)
+}
+
+# Unmounts $MNT (or the given mount point) and expects the daemon to end with it (a sanitizer looks for
+# leaks at that moment, which takes a while).
+umount_fs() { # [MOUNTPOINT]
+	local mnt=${1:-$MNT}
+	within 30 "$BATCHIOFS" umount "$mnt" || return
+	if is_mounted "$mnt"; then
+		echo "umount_fs: $mnt is still mounted"
+		return 1
+	fi
+	if ! wait_no_daemon "$mnt" 10; then
+		echo "umount_fs: the daemon outlived the unmount of $mnt"
+		return 1
+	fi
+}
+
+# Makes the source visible at $BELOW as it is without batchiofs, also while mounted over. Root only.
+see_below() {
+	BELOW=$WORK/below
+	mkdir -p "$BELOW"
+	mount --bind "$SRC" "$BELOW"
+	mount --make-private "$BELOW"
+}
+
+# A file system of its own, in an image of SIZE (64M, 1G), mounted at $SRC (or DIR). Root only.
+# xfs takes 300M at least; the image is sparse. Gone after the test.
+make_loop() { # ext4|xfs SIZE [DIR]
+	local type=$1 size=$2 dir=${3:-$SRC} image
+	requires_root
+	requires "mkfs.$type" losetup
+	image=$(mktemp "$WORK/$type-XXXXXX.img")
+	truncate -s "$size" "$image"
+	case $type in
+	ext4) mkfs.ext4 -q -F "$image" ;;
+	xfs) mkfs.xfs -q "$image" ;;
+	*) echo "make_loop: '$type' is neither ext4 nor xfs" && return 1 ;;
+	esac
+	mkdir -p "$dir"
+	# mount -o loop lets go of the device by itself at the unmount.
+	if ! within 60 mount -t "$type" -o loop "$image" "$dir"; then
+		[[ -e /dev/loop-control ]] || skip "no loop devices here"
+		return 1
+	fi
+	rm -rf "$dir/lost+found"
+}
+
+# Skips the test where a program is missing.
+requires() { # COMMAND...
+	local command
+	for command; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || skip "needs $command"
+	done
+}
+
+requires_root() {
+	[[ $(id -u) == 0 ]] || skip "needs root"
+}
+
+# For tests of one backend in a file that runs for both.
+requires_backend() { # uring|standard
+	[[ $BACKEND == "$1" ]] || skip "for the $1 backend only"
+}
+
+# Runs a command as an ordinary user (nobody), when the tests run as root. HOME is $WORK.
+AS_USER=(env)
+if [[ $(id -u) == 0 ]]; then
+	AS_USER=(setpriv --reuid=65534 --regid=65534 --clear-groups env)
+fi
+as_user() { # COMMAND...
+	"${AS_USER[@]}" HOME="$WORK" "$@"
+}
+
+# Skips where an ordinary user can't mount: no right on /dev/fuse or no set-user-id fusermount3.
+requires_user_mounts() {
+	requires fusermount3 setpriv
+	as_user sh -c ': <>/dev/fuse' 2>/dev/null || skip "/dev/fuse is not open to ordinary users here"
+	[[ -u $(command -v fusermount3) ]] || skip "fusermount3 is not set-user-id here"
+}
+
+# One figure of `batchiofs stats --json`, for instance: stat_of requests.write
+stat_of() { # PATH
+	within 10 "$BATCHIOFS" stats "$MNT" --json >"$WORK/stats.json" || return
+	sqlite3 :memory: "SELECT json_extract(readfile('$WORK/stats.json'), '\$.$1')"
+}
+
+# Checksums of all files below a directory, with names: equal trees give equal text.
+checksums() { # DIR
+	(cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum)
+}

@@ -1,0 +1,122 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Installs the Debian packages that building, testing, checking or the demo need and that are missing.
+# Called by the Makefile: setup.sh [--check] GROUP... [URING=0]
+#
+# GROUP: build, test, check, demo. With --check nothing is installed: what is missing is named and the
+# exit status is 1. A package counts as there when the thing it is wanted for is there (a program,
+# a pkg-config module, a header), so systems other than Debian pass as well when they are complete.
+set -eu
+
+# group package probe, in the order in which they are installed
+packages='
+build gcc           cmd:gcc
+build libc6-dev     file:/usr/include/stdio.h
+build make          cmd:make
+build pkg-config    cmd:pkg-config
+build libfuse3-dev  pc:fuse3
+build liburing-dev  pc:liburing
+build fuse3         cmd:fusermount3
+demo  sqlite3       cmd:sqlite3
+demo  fio           cmd:fio
+demo  git           cmd:git
+test  bats          cmd:bats
+test  fio           cmd:fio
+test  sqlite3       cmd:sqlite3
+test  strace        cmd:strace
+test  git           cmd:git
+test  attr          cmd:setfattr
+test  acl           cmd:setfacl
+test  e2fsprogs     cmd:mkfs.ext4
+test  xfsprogs      cmd:mkfs.xfs
+test  rsync         cmd:rsync
+test  procps        cmd:pkill
+check clang         cmd:clang
+check clang-format  cmd:clang-format
+check cppcheck      cmd:cppcheck
+check shellcheck    cmd:shellcheck
+check binutils      cmd:nm
+'
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+is_there() {
+	case $1 in
+	cmd:*) command -v "${1#cmd:}" >/dev/null 2>&1 ;;
+	pc:*) pkg-config --exists "${1#pc:}" 2>/dev/null ;;
+	file:*) [ -e "${1#file:}" ] ;;
+	esac
+}
+
+check_only=
+uring=1
+groups=
+for arg; do
+	case $arg in
+	--check) check_only=1 ;;
+	URING=*) uring=${arg#URING=} ;;
+	build | test | check | demo) groups="$groups $arg " ;;
+	*)
+		echo "setup.sh: unknown argument '$arg' (known: --check build test check demo URING=0)" >&2
+		exit 2
+		;;
+	esac
+done
+
+missing=
+while read -r group package probe; do
+	case $groups in
+	*" $group "*) ;;
+	*) continue ;;
+	esac
+	if [ "$package" = liburing-dev ] && [ "$uring" = 0 ]; then continue; fi
+	case " $missing " in
+	*" $package "*) continue ;;
+	esac
+	is_there "$probe" || missing="$missing${missing:+ }$package"
+done <<END
+$(echo "$packages" | sed '/^$/d')
+END
+
+[ -n "$missing" ] || exit 0
+
+if [ -n "$check_only" ]; then
+	echo "Missing packages: $missing. \`make setup\` installs them." >&2
+	exit 1
+fi
+
+if ! command -v apt-get >/dev/null 2>&1; then
+	echo "Missing: $missing (Debian's package names). There is no apt-get here; please install them." >&2
+	exit 1
+fi
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+	if ! command -v sudo >/dev/null 2>&1; then
+		echo "Missing packages: $missing. Installing them takes root or sudo: there is neither." >&2
+		echo "As root: apt-get install $missing" >&2
+		exit 1
+	fi
+	as_root=sudo
+fi
+
+echo "Installing missing packages: $missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# Quiet unless it fails.
+apt() {
+	if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+		-o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 </dev/null; then
+		cat "$log" >&2
+		echo "apt-get $1 failed (its output is above); wanted: $missing" >&2
+		return 1
+	fi
+}
+
+# A stale or partly unreachable index may still do.
+apt update || echo "Going on with the package lists that are there." >&2
+# shellcheck disable=SC2086 # a list
+apt install --no-install-recommends $missing
+echo "Installed: $missing"
