@@ -25,7 +25,7 @@ static int check_directory(const char *what, const char *path)
 
 	if (stat(path, &st)) {
 		log_error("%s %s: %s%s", what, path, strerror(errno),
-			errno == ENOENT	    ? "; it must be an existing directory"
+			errno == ENOENT     ? "; it must be an existing directory"
 			: errno == ENOTCONN ? "; a dead mount lies there: umount -l it"
 			: errno == EACCES   ? "; you need the right to read and search it"
 					    : "");
@@ -108,7 +108,8 @@ static int check_device(void)
 
 /* ---- into the background ---- */
 
-/* The mount answers: tells whoever waits for us (its end of a pipe), and lets go of the terminal. */
+/* The mount answers: tells whoever waits for us (its end of a pipe), and lets go of the terminal.
+ */
 static void background_ready(void *user)
 {
 	int *parent = user;
@@ -136,7 +137,8 @@ static void foreground_ready(void *user)
 	log_info("%s is mounted", mountpoint);
 }
 
-/* Waits for the daemon to be ready or to end; then asks the mount something, as programs will. An exit status. */
+/* Waits for the daemon to be ready or to end; then asks the mount something, as programs will. An
+ * exit status. */
 static int wait_for_daemon(pid_t daemon, int pipe, const char *mountpoint)
 {
 	struct stat st;
@@ -198,7 +200,8 @@ static int mount_verb(int argc, char **argv)
 		options_help(stdout);
 	} else if (!status && options.version) {
 		printf("batchiofs %s (libfuse %s, io_uring by %s)\n", BATCHIOFS_VERSION,
-			fuse_pkgversion(), *batchio_uring_impl() ? batchio_uring_impl() : "nothing");
+			fuse_pkgversion(),
+			*batchio_uring_impl() ? batchio_uring_impl() : "nothing");
 	} else if (!status) {
 		status = check_source(options.source, source);
 		if (!status)
@@ -206,8 +209,7 @@ static int mount_verb(int argc, char **argv)
 		if (!status)
 			status = check_device();
 		if (!status && options.foreground)
-			status = serve(
-				&options, source, mountpoint, foreground_ready, mountpoint);
+			status = serve(&options, source, mountpoint, foreground_ready, mountpoint);
 		else if (!status)
 			status = serve_in_background(&options, source, mountpoint);
 	}

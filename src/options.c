@@ -11,11 +11,11 @@
 #include "base/log.h"
 
 enum kind {
-	CHOICE,  /* =word of `words`, stored as its index */
-	NUMBER,  /* =whole number, min to max */
+	CHOICE, /* =word of `words`, stored as its index */
+	NUMBER, /* =whole number, min to max */
 	SECONDS, /* =seconds, a decimal number */
-	FLAG,    /* no value; sets a bool */
-	KERNEL,  /* handed on to libfuse and the kernel, with its value if it has one */
+	FLAG, /* no value; sets a bool */
+	KERNEL, /* handed on to libfuse and the kernel, with its value if it has one */
 	IGNORED, /* mount(8)'s and fstab's own */
 };
 
@@ -38,7 +38,8 @@ static const char *const fsync_words[] = {"strict", "data", NULL};
 
 static const struct option_def table[] = {
 	{"backend", CHOICE, AT(backend), 0, 0, backend_words,
-		"how the source is read and written: io_uring, system calls, or auto: io_uring where it can be had"},
+		"how the source is read and written: io_uring, system calls, or auto: io_uring "
+		"where it can be had"},
 	{"queue_depth", NUMBER, AT(queue_depth), 1, 4096, NULL,
 		"requests at work at once, and entries of a ring (256)"},
 	{"loops", NUMBER, AT(loops), 1, 64, NULL,
@@ -46,7 +47,8 @@ static const struct option_def table[] = {
 	{"sharing", CHOICE, AT(sharing), 0, 0, sharing_words,
 		"shared: others may change the source while it is mounted (auto: shared)"},
 	{"cache", CHOICE, AT(cache), 0, 0, cache_words,
-		"page cache of the mount: writethrough, or none: every read and write reaches the source"},
+		"page cache of the mount: writethrough, or none: every read and write reaches the "
+		"source"},
 	{"transport", CHOICE, AT(transport), 0, 0, transport_words,
 		"how requests arrive: dev is /dev/fuse (auto: dev)"},
 	{"fsync", CHOICE, AT(fsync), 0, 0, fsync_words,
@@ -56,7 +58,8 @@ static const struct option_def table[] = {
 	{"entry_timeout", SECONDS, AT(entry_timeout), 0, 0, NULL,
 		"seconds that the kernel may keep names (1.0)"},
 	{"noallow_other", FLAG, AT(noallow_other), 0, 0, NULL,
-		"only the mounting user has access; a mount by root is open to all, by permissions"},
+		"only the mounting user has access; a mount by root is open to all, by "
+		"permissions"},
 	{"allow_other", KERNEL, 0, 0, 0, NULL, "open to other users, by permissions"},
 	{"allow_root", KERNEL, 0, 0, 0, NULL, "open to root besides the mounting user"},
 	{"default_permissions", KERNEL, 0, 0, 0, NULL, "the kernel checks permissions (always on)"},
@@ -205,7 +208,7 @@ static int set_option(struct options *options, char *word)
 {
 	char *value = strchr(word, '=');
 	const struct option_def *def;
-	char *field;
+	void *field;
 
 	if (value)
 		*value++ = '\0';
@@ -215,11 +218,11 @@ static int set_option(struct options *options, char *word)
 	field = (char *)options + def->offset;
 	switch (def->kind) {
 	case CHOICE:
-		return set_choice(def, value, (int *)field);
+		return set_choice(def, value, field);
 	case NUMBER:
-		return set_number(def, value, (unsigned *)field);
+		return set_number(def, value, field);
 	case SECONDS:
-		return set_seconds(def, value, (double *)field);
+		return set_seconds(def, value, field);
 	case FLAG:
 		*(bool *)field = true;
 		if (!value)
@@ -261,7 +264,8 @@ static int set_options(struct options *options, const char *list)
 	return error;
 }
 
-/* A word of the command line that begins with '-'. *next is what follows it; used where it takes an argument. */
+/* A word of the command line that begins with '-'. *next is what follows it; used where it takes an
+ * argument. */
 static int set_switch(struct options *options, const char *word, char ***next)
 {
 	if (!strncmp(word, "-o", 2)) {
@@ -279,7 +283,8 @@ static int set_switch(struct options *options, const char *word, char ***next)
 	else if (!strcmp(word, "-V") || !strcmp(word, "--version"))
 		options->version = true;
 	else {
-		log_error("unknown switch '%s'; known are: -o OPTIONS, -f, -h, --help, -V, --version",
+		log_error(
+			"unknown switch '%s'; known are: -o OPTIONS, -f, -h, --help, -V, --version",
 			word);
 		return -EINVAL;
 	}
@@ -293,7 +298,8 @@ static int set_path(struct options *options, const char *word)
 	else if (!options->mountpoint)
 		options->mountpoint = word;
 	else {
-		log_error("unexpected argument '%s'; usage: batchiofs SOURCE MOUNTPOINT [-o OPTIONS]",
+		log_error(
+			"unexpected argument '%s'; usage: batchiofs SOURCE MOUNTPOINT [-o OPTIONS]",
 			word);
 		return -EINVAL;
 	}
@@ -346,7 +352,9 @@ static void help_option(const struct option_def *def, FILE *out)
 			def->words[i]);
 	snprintf(left, sizeof(left), "%s%s%s", def->name,
 		def->kind == CHOICE || def->kind == NUMBER || def->kind == SECONDS ? "=" : "",
-		def->kind == NUMBER ? "N" : def->kind == SECONDS ? "S" : words);
+		def->kind == NUMBER    ? "N"
+		: def->kind == SECONDS ? "S"
+				       : words);
 	fprintf(out, "  %-31s %s\n", left, def->help);
 }
 
@@ -354,20 +362,20 @@ void options_help(FILE *out)
 {
 	char kernel[512] = "";
 
-	fprintf(out,
-		"usage: batchiofs SOURCE MOUNTPOINT [-o OPTION[=VALUE],…] [-f]\n"
-		"       batchiofs stats MOUNTPOINT [--json]\n"
-		"       batchiofs umount [-l] [-f] MOUNTPOINT\n"
-		"\n"
-		"Mounts a passthrough view of the directory SOURCE on MOUNTPOINT, which may be SOURCE\n"
-		"itself; reads, writes and fsyncs go to it in batches.\n"
-		"\n"
-		"  -f             stay in the foreground\n"
-		"  -o OPTION,…    mount options, below\n"
-		"  -h, --help     this text\n"
-		"  -V, --version  the version\n"
-		"\n"
-		"options:\n");
+	fprintf(out, "usage: batchiofs SOURCE MOUNTPOINT [-o OPTION[=VALUE],…] [-f]\n"
+		     "       batchiofs stats MOUNTPOINT [--json]\n"
+		     "       batchiofs umount [-l] [-f] MOUNTPOINT\n"
+		     "\n"
+		     "Mounts a passthrough view of the directory SOURCE on MOUNTPOINT, which may "
+		     "be SOURCE\n"
+		     "itself; reads, writes and fsyncs go to it in batches.\n"
+		     "\n"
+		     "  -f             stay in the foreground\n"
+		     "  -o OPTION,…    mount options, below\n"
+		     "  -h, --help     this text\n"
+		     "  -V, --version  the version\n"
+		     "\n"
+		     "options:\n");
 	for (size_t i = 0; i < N_OPTIONS; i++) {
 		if (table[i].help)
 			help_option(&table[i], out);
@@ -375,6 +383,7 @@ void options_help(FILE *out)
 			append_word(kernel, sizeof(kernel), table[i].name);
 	}
 	fprintf(out, "and as mount(8) and libfuse know them: %s\n", kernel);
-	fprintf(out, "\nexit status as of mount(8): 0 success, 1 usage or permissions, 2 system error, "
-		     "32 mount failure\n");
+	fprintf(out,
+		"\nexit status as of mount(8): 0 success, 1 usage or permissions, 2 system error, "
+		"32 mount failure\n");
 }

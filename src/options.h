@@ -2,7 +2,8 @@
 /*
  * Mount options and the command line. For main.c only.
  *
- * One table says everything of an option: parsing, --help and the list in an error message come from it.
+ * One table says everything of an option: parsing, --help and the list in an error message come
+ * from it.
  */
 #ifndef OPTIONS_H
 #define OPTIONS_H
@@ -17,7 +18,7 @@ enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV };
 enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
 
 struct options {
-	int backend;   /* enum opt_… */
+	int backend; /* enum opt_… */
 	int sharing;
 	int cache;
 	int transport;
@@ -32,12 +33,13 @@ struct options {
 	bool noallow_other; /* root mounts allow others unless told not to */
 	const char *source; /* of argv */
 	const char *mountpoint;
-	char *mount_options; /* comma-separated, for libfuse and the kernel; escaped as it wants it */
+	char *mount_options; /* comma-separated, for libfuse and the kernel; escaped as it wants it
+			      */
 };
 
 /*
- * Fills options from the command line. 0, or -EINVAL with one line logged that names the word and what would be right. Either way
- * options_free() is to be called.
+ * Fills options from the command line. 0, or -EINVAL with one line logged that names the word and
+ * what would be right. Either way options_free() is to be called.
  */
 int options_parse(struct options *options, int argc, char **argv);
 void options_free(struct options *options);

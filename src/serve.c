@@ -106,8 +106,8 @@ __attribute__((format(printf, 2, 0))) static void fuse_message(
 	while (n && text[n - 1] == '\n')
 		text[--n] = '\0';
 	if (n && level <= FUSE_LOG_WARNING)
-		log_message(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s",
-			text);
+		log_message(
+			level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s", text);
 }
 
 static bool has_option(const char *list, const char *name)
@@ -125,8 +125,8 @@ static bool has_option(const char *list, const char *name)
 }
 
 /*
- * The mount options for libfuse: the user's, and what a mount of ours always or by default has. The caller's to free; NULL when memory
- * ran out.
+ * The mount options for libfuse: the user's, and what a mount of ours always or by default has. The
+ * caller's to free; NULL when memory ran out.
  */
 static char *mount_options(const struct server *server)
 {
@@ -193,8 +193,8 @@ static void spawn_fusermount(const char *point)
 }
 
 /*
- * Detaches our mount; the loops go on until its last user is gone. Never a mount that somebody put over it: only the topmost one can be
- * named.
+ * Detaches our mount; the loops go on until its last user is gone. Never a mount that somebody put
+ * over it: only the topmost one can be named.
  */
 static void detach(struct server *server)
 {
@@ -304,8 +304,8 @@ static void take_signal(struct server *server)
 	if (read(server->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (server->unmounting) {
-		log_warning("second signal %u: ending although the mount is in use",
-			info.ssi_signo);
+		log_warning(
+			"second signal %u: ending although the mount is in use", info.ssi_signo);
 		loop_group_stop(&server->fs.loops);
 		return;
 	}

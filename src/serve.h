@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One mount from its start to its end: open the source, mount, run the loops, answer the control socket, unmount. For main.c only.
+ * One mount from its start to its end: open the source, mount, run the loops, answer the control
+ * socket, unmount. For main.c only.
  */
 #ifndef SERVE_H
 #define SERVE_H
@@ -12,8 +13,9 @@
 typedef void serve_ready(void *user);
 
 /*
- * Serves the mount that options ask for; source and mountpoint are absolute and were checked. Returns when it is unmounted.
- * An exit status of cmd.h; what failed was logged. Never leaves a mount behind.
+ * Serves the mount that options ask for; source and mountpoint are absolute and were checked.
+ * Returns when it is unmounted. An exit status of cmd.h; what failed was logged. Never leaves a
+ * mount behind.
  */
 int serve(const struct options *options, const char *source, const char *mountpoint,
 	serve_ready *ready, void *user);

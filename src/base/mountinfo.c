@@ -31,7 +31,8 @@ static void copy_field(char *to, size_t size, char *from)
 	snprintf(to, size, "%s", from);
 }
 
-/* id parent major:minor root point options … - type source super-options. False where the line has another form. */
+/* id parent major:minor root point options … - type source super-options. False where the line has
+ * another form. */
 static bool parse_line(char *line, struct mount_entry *out)
 {
 	char *fields[6];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is mounted where, from /proc/self/mountinfo: never touches a mount itself, so that it answers also when one
- * hangs. For main.c, cmd/ and control/.
+ * What is mounted where, from /proc/self/mountinfo: never touches a mount itself, so that it
+ * answers also when one hangs. For main.c, cmd/ and control/.
  */
 #ifndef BASE_MOUNTINFO_H
 #define BASE_MOUNTINFO_H
@@ -12,21 +12,22 @@
 
 struct mount_entry {
 	unsigned major, minor; /* st_dev of what is mounted */
-	uid_t user;            /* of a FUSE mount: who mounted it */
+	uid_t user; /* of a FUSE mount: who mounted it */
 	char type[64];
 	char point[PATH_MAX];
 	char source[PATH_MAX];
 };
 
-/* The topmost mount at exactly the path `point` (absolute, resolved). 0, -ENOENT where nothing is mounted there, or -errno. */
+/* The topmost mount at exactly the path `point` (absolute, resolved). 0, -ENOENT where nothing is
+ * mounted there, or -errno. */
 int mountinfo_find(const char *point, struct mount_entry *out);
 
 /* Is it one of ours? */
 bool mountinfo_is_batchiofs(const struct mount_entry *entry);
 
 /*
- * The absolute path of a mountpoint without touching what is mounted on it: its parent is resolved, its last component is
- * taken as it is. out: PATH_MAX bytes. 0 or -errno.
+ * The absolute path of a mountpoint without touching what is mounted on it: its parent is resolved,
+ * its last component is taken as it is. out: PATH_MAX bytes. 0 or -errno.
  */
 int mountinfo_resolve(const char *path, char *out);
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * batchiofs stats MOUNTPOINT [--json]: what the programs asked and what reached the source in how many calls. Called by main.c.
+ * batchiofs stats MOUNTPOINT [--json]: what the programs asked and what reached the source in how
+ * many calls. Called by main.c.
  *
- * The daemon sends lines "group.name value" or "name value"; a table or JSON is made of them here, in their order.
+ * The daemon sends lines "group.name value" or "name value"; a table or JSON is made of them here,
+ * in their order.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -50,7 +52,8 @@ static bool is_number(const char *s)
 	return true;
 }
 
-/* Splits "group.name value\n" in place. group is "" where there is none. False for a line of another form. */
+/* Splits "group.name value\n" in place. group is "" where there is none. False for a line of
+ * another form. */
 static bool split(char *line, char **group, char **name, char **value)
 {
 	char *end = strchr(line, '\n');

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * batchiofs umount [-l] [-f] MOUNTPOINT: unmounts, then waits until the daemon has closed everything of the source. Called by main.c
- * and, through mount/umount.batchiofs, by umount(8).
+ * batchiofs umount [-l] [-f] MOUNTPOINT: unmounts, then waits until the daemon has closed
+ * everything of the source. Called by main.c and, through mount/umount.batchiofs, by umount(8).
  */
 #include <errno.h>
 #include <poll.h>
@@ -33,7 +33,8 @@ int cmd_find_mount(const char *path, struct mount_entry *out)
 		return EXIT_SYSTEM;
 	}
 	if (error || !mountinfo_is_batchiofs(out)) {
-		log_error("%s: no batchiofs mount there; 'findmnt -t fuse.batchiofs' lists them", path);
+		log_error("%s: no batchiofs mount there; 'findmnt -t fuse.batchiofs' lists them",
+			path);
 		return EXIT_USAGE;
 	}
 	return EXIT_OK;
@@ -49,8 +50,7 @@ static int unmount_as_user(const char *point, bool lazy)
 	int error = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
 
 	if (error) {
-		log_error("cannot run fusermount3: %s; install the package fuse3",
-			strerror(error));
+		log_error("cannot run fusermount3: %s; install the package fuse3", strerror(error));
 		return EXIT_SYSTEM;
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -60,8 +60,7 @@ static int unmount_as_user(const char *point, bool lazy)
 
 static int unmount(const char *point, bool lazy, bool force)
 {
-	if (!umount2(point,
-		    UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0)))
+	if (!umount2(point, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0)))
 		return EXIT_OK;
 	if (errno == EPERM)
 		return unmount_as_user(point, lazy);
@@ -76,7 +75,8 @@ static int daemon_pidfd(int daemon)
 	struct ucred peer = {0};
 	socklen_t size = sizeof(peer);
 
-	if (daemon < 0 || getsockopt(daemon, SOL_SOCKET, SO_PEERCRED, &peer, &size) || peer.pid <= 0)
+	if (daemon < 0 || getsockopt(daemon, SOL_SOCKET, SO_PEERCRED, &peer, &size) ||
+		peer.pid <= 0)
 		return -1;
 	return (int)syscall(SYS_pidfd_open, peer.pid, 0);
 }
@@ -125,7 +125,8 @@ int cmd_umount(int argc, char **argv)
 	status = cmd_find_mount(path, &mount);
 	if (status)
 		return status;
-	/* Before the mount is gone and its number with it. A dead daemon has no socket and nothing to wait for. */
+	/* Before the mount is gone and its number with it. A dead daemon has no socket and nothing
+	 * to wait for. */
 	daemon = lazy ? -1 : control_ask(&mount, "wait\n");
 	pidfd = daemon_pidfd(daemon);
 	status = unmount(mount.point, lazy, force);

@@ -43,7 +43,7 @@ int control_address(struct sockaddr_un *address, const char *dir, unsigned major
 
 	memset(address, 0, sizeof(*address));
 	address->sun_family = AF_UNIX;
-	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%u:%u.sock", dir, major,
-		minor);
+	n = snprintf(
+		address->sun_path, sizeof(address->sun_path), "%s/%u:%u.sock", dir, major, minor);
 	return n < (int)sizeof(address->sun_path) ? 0 : -ENAMETOOLONG;
 }

@@ -6,7 +6,8 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-/* Places where the socket of a user's mounts may lie; the daemon takes the first that it can use. */
+/* Places where the socket of a user's mounts may lie; the daemon takes the first that it can use.
+ */
 #define CONTROL_PLACES 3
 
 /* Place number `place` for the mounts of uid. 0, or -ENOENT where there is no such place. */

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The control socket of a mount: asked by the verbs of cmd/, served by the main thread of the daemon.
+ * The control socket of a mount: asked by the verbs of cmd/, served by the main thread of the
+ * daemon.
  *
- * It lies outside the mount, so that it answers also when the mount hangs: in /run/batchiofs for root, else in
- * $XDG_RUNTIME_DIR/batchiofs or /tmp/batchiofs-UID, named by the mount's device number. Only root and the mounting user may
- * connect (mode 0600, and the peer's uid is checked on both sides).
+ * It lies outside the mount, so that it answers also when the mount hangs: in /run/batchiofs for
+ * root, else in $XDG_RUNTIME_DIR/batchiofs or /tmp/batchiofs-UID, named by the mount's device
+ * number. Only root and the mounting user may connect (mode 0600, and the peer's uid is checked on
+ * both sides).
  *
- * Protocol: the client sends a line, "stats" or "wait". The answer to "stats" is lines "name value" and the end of the connection;
- * "wait" has no answer: the connection ends with the daemon.
+ * Protocol: the client sends a line, "stats" or "wait". The answer to "stats" is lines "name value"
+ * and the end of the connection; "wait" has no answer: the connection ends with the daemon.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
@@ -33,7 +35,8 @@ struct control {
 	void *user;
 };
 
-/* Makes the socket of the mount with this device number. 0 or -errno; control_close() is harmless after either. */
+/* Makes the socket of the mount with this device number. 0 or -errno; control_close() is harmless
+ * after either. */
 int control_open(struct control *control, unsigned major, unsigned minor);
 void control_close(struct control *control);
 
@@ -45,8 +48,8 @@ void control_serve(struct control *control, const struct pollfd *fds, int n);
 /* ---- the verbs' side ---- */
 
 /*
- * Connects to the daemon of a mount and sends command. The connected descriptor, or -errno: -ENOENT where there is no
- * socket, -EACCES where it is not ours to ask or not served by who mounted.
+ * Connects to the daemon of a mount and sends command. The connected descriptor, or -errno: -ENOENT
+ * where there is no socket, -EACCES where it is not ours to ask or not served by who mounted.
  */
 int control_ask(const struct mount_entry *mount, const char *command);
 

@@ -105,8 +105,7 @@ static void accept_client(struct control *control)
 {
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	_cleanup_fd int fd =
-		accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	_cleanup_fd int fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
 		return;
@@ -120,7 +119,8 @@ static void accept_client(struct control *control)
 	}
 }
 
-/* Sends what fits: an answer is far below a socket's buffer, and a client that does not read is its own loss. */
+/* Sends what fits: an answer is far below a socket's buffer, and a client that does not read is its
+ * own loss. */
 static void send_stats(struct control *control, int fd)
 {
 	_cleanup_free char *text = NULL;

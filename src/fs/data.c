@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads, writes and syncs: from libfuse to the file's queue, from the queue to the backend, and back.
- * Called by libfuse through ops.c, and by the loops (fs_turn_end, completions).
+ * Reads, writes and syncs: from libfuse to the file's queue, from the queue to the backend, and
+ * back. Called by libfuse through ops.c, and by the loops (fs_turn_end, completions).
  *
- * A request lives in its message buffer until it is answered: the operation in its scratch, the vector of a merged call in the
- * area of the request that heads it. So nothing is allocated.
+ * A request lives in its message buffer until it is answered: the operation in its scratch, the
+ * vector of a merged call in the area of the request that heads it. So nothing is allocated.
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,7 +18,8 @@
 #include "fs/priv.h"
 #include "loop/loop.h"
 
-/* Classes: requests of different ones are never merged. The lower bits are the descriptor's variant. */
+/* Classes: requests of different ones are never merged. The lower bits are the descriptor's
+ * variant. */
 #define CLASS_DSYNC FD_VARIANTS
 
 struct data_op {
@@ -164,7 +165,7 @@ static void start_data(struct data_op *head, const struct co_call *call)
 	struct list *node;
 	int n = 0;
 
-	list_for_each(node, &call->ops) {
+	list_for_each (node, &call->ops) {
 		struct data_op *d = data_op_of(list_entry(node, struct co_op, node));
 
 		iov[n++] = (struct iovec){.iov_base = d->request->payload, .iov_len = d->op.len};
@@ -315,7 +316,8 @@ static int choose_fd(struct data_op *d, struct handle *handle, int flags)
 {
 	int variant = file_variant(flags);
 
-	/* Appending is of no concern to a reader: all buffered readers share one class, and no second descriptor is opened for them. */
+	/* Appending is of no concern to a reader: all buffered readers share one class, and no
+	 * second descriptor is opened for them. */
 	if (d->op.kind == CO_READ && !((variant ^ handle->first) & FD_DIRECT)) {
 		d->op.klass = (uint32_t)(variant & FD_DIRECT);
 		d->fd = atomic_load(&handle->fd[handle->first]);
@@ -323,7 +325,8 @@ static int choose_fd(struct data_op *d, struct handle *handle, int flags)
 	}
 	d->fd = file_fd(d->fs, handle, variant);
 	d->op.klass = (uint32_t)variant;
-	/* A cached O_SYNC write is followed by an FSYNC of the kernel's; one past the cache by nothing. */
+	/* A cached O_SYNC write is followed by an FSYNC of the kernel's; one past the cache by
+	 * nothing. */
 	if (d->op.kind == CO_WRITE && (flags & O_DSYNC) &&
 		((variant & FD_DIRECT) || d->fs->config.direct_io_all))
 		d->op.klass |= CLASS_DSYNC;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening, creating and releasing regular files, and what is done with a handle besides reading and writing.
- * Called by libfuse through ops.c.
+ * Opening, creating and releasing regular files, and what is done with a handle besides reading and
+ * writing. Called by libfuse through ops.c.
  */
 #include "fs/file.h"
 
@@ -29,17 +29,18 @@ int file_variant(int flags)
 }
 
 /*
- * Flags for the source. Creation is not repeated; syncs come as requests of their own (FSYNC after a buffered O_SYNC write), or per
- * write (RWF_DSYNC, data.c).
+ * Flags for the source. Creation is not repeated; syncs come as requests of their own (FSYNC after
+ * a buffered O_SYNC write), or per write (RWF_DSYNC, data.c).
  */
 static int source_flags(int flags)
 {
-	return (flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW | O_SYNC | O_DSYNC |
-				O_NONBLOCK | FASYNC | O_DIRECTORY)) |
+	return (flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW | O_SYNC | O_DSYNC | O_NONBLOCK |
+				FASYNC | O_DIRECTORY)) |
 	       O_CLOEXEC;
 }
 
-/* Opens the object behind an O_PATH descriptor. It is a regular file: opening it has no effect of its own. */
+/* Opens the object behind an O_PATH descriptor. It is a regular file: opening it has no effect of
+ * its own. */
 static int reopen(struct fs *fs, int path_fd, int flags)
 {
 	char name[16];
@@ -86,8 +87,9 @@ int file_fd(struct fs *fs, struct handle *handle, int variant)
 }
 
 /*
- * FOPEN_… for a file opened with flags. Direct writers of one file run in parallel only with both flags, which libfuse 3.14
- * cannot say both; without FOPEN_DIRECT_IO's shared mmap (Linux 6.6) O_DIRECT stays with the page cache's rules.
+ * FOPEN_… for a file opened with flags. Direct writers of one file run in parallel only with both
+ * flags, which libfuse 3.14 cannot say both; without FOPEN_DIRECT_IO's shared mmap (Linux 6.6)
+ * O_DIRECT stays with the page cache's rules.
  */
 static uint32_t open_reply_flags(struct fs *fs, int flags)
 {
@@ -99,11 +101,10 @@ static uint32_t open_reply_flags(struct fs *fs, int flags)
 }
 
 /* Makes fd (taken over) an opener of ino. Fills out. 0 or -errno. */
-static int add_opener(
-	struct fs *fs, fuse_ino_t ino, int fd, int flags, struct fuse_open_out *out)
+static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct fuse_open_out *out)
 {
-	struct handle *handle = handle_new(
-		fs->handles, ino, fd, file_variant(flags), flags & O_ACCMODE);
+	struct handle *handle =
+		handle_new(fs->handles, ino, fd, file_variant(flags), flags & O_ACCMODE);
 	int result;
 
 	if (!handle)
@@ -143,14 +144,14 @@ static int create_unnamed(int dir_fd, mode_t mode, int flags)
 	int fd;
 
 	/* O_EXCL: may never be linked. */
-	fd = openat(dir_fd, ".",
-		(source_flags(flags) & ~O_TRUNC) | O_TMPFILE | (flags & O_EXCL), mode);
+	fd = openat(
+		dir_fd, ".", (source_flags(flags) & ~O_TRUNC) | O_TMPFILE | (flags & O_EXCL), mode);
 	return fd < 0 ? -errno : fd;
 }
 
 /*
- * A new file, or -EEXIST for the caller to open what is there: opening with O_CREAT alone could hang on a FIFO that
- * somebody put there meanwhile.
+ * A new file, or -EEXIST for the caller to open what is there: opening with O_CREAT alone could
+ * hang on a FIFO that somebody put there meanwhile.
  */
 static int create_named(int dir_fd, const char *name, mode_t mode, int flags)
 {
@@ -160,7 +161,8 @@ static int create_named(int dir_fd, const char *name, mode_t mode, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, int flags)
+static int create_as_caller(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, int flags)
 {
 	struct fs *fs = fs_of(req);
 	struct cred_scope scope;
@@ -198,8 +200,8 @@ static int learn_open(struct fs *fs, int fd, struct fuse_entry_param *entry)
 }
 
 /* Opens what was there already, as open(O_CREAT) does. */
-static int open_existing(
-	fuse_req_t req, fuse_ino_t parent, const char *name, int flags, struct fuse_entry_param *entry)
+static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, int flags,
+	struct fuse_entry_param *entry)
 {
 	struct fs *fs = fs_of(req);
 	int result = fs_lookup_child(fs, parent, name, entry);
@@ -252,8 +254,8 @@ static void fs_fill_entry(struct fuse_entry_out *out, const struct fuse_entry_pa
 	split_timeout(entry->attr_timeout, &out->attr_valid, &out->attr_valid_nsec);
 }
 
-static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry,
-	const struct fuse_open_out *open)
+static void reply_create(
+	fuse_req_t req, const struct fuse_entry_param *entry, const struct fuse_open_out *open)
 {
 	struct {
 		struct fuse_entry_out entry;
@@ -264,9 +266,10 @@ static void reply_create(fuse_req_t req, const struct fuse_entry_param *entry,
 	fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* Both CREATE and TMPFILE: libfuse 3.14 does not know the latter, so ops.c shows it to it as CREATE. */
-void fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-	struct fuse_file_info *fi)
+/* Both CREATE and TMPFILE: libfuse 3.14 does not know the latter, so ops.c shows it to it as
+ * CREATE. */
+void fs_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	bool unnamed = loop_current()->opcode == ABI_OP_TMPFILE;
@@ -371,8 +374,8 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	}
 	if (priv_kill_due(req))
 		priv_kill(fs, out_fd);
-	copied = copy_file_range(in_fd, &off_in, out_fd, &off_out, len < COPY_MAX ? len : COPY_MAX,
-		(unsigned)flags);
+	copied = copy_file_range(
+		in_fd, &off_in, out_fd, &off_out, len < COPY_MAX ? len : COPY_MAX, (unsigned)flags);
 	if (copied < 0)
 		fs_reply(req, -errno);
 	else

@@ -2,8 +2,8 @@
 /*
  * An open regular file: the queue and the openers of one inode. For src/fs only.
  *
- * Made by the first open, freed after the last reference: one a handle, one for each loop that has it
- * on its list of touched files, one while a completed call is being answered.
+ * Made by the first open, freed after the last reference: one a handle, one for each loop that has
+ * it on its list of touched files, one while a completed call is being answered.
  */
 #ifndef FS_FILE_H
 #define FS_FILE_H
@@ -22,14 +22,15 @@ struct file_table;
 
 struct file {
 	fuse_ino_t ino;
-	struct list node;     /* on the table's list; its lock, as for refs */
+	struct list node; /* on the table's list; its lock, as for refs */
 	unsigned refs;
 	pthread_mutex_t lock; /* of all below */
 	struct co_file queue;
 	struct list handles; /* handle.node, in order of opening */
 	/*
-	 * All flushes go through this descriptor: a duplicate of the oldest opener's, made by the first flush. The kernel reports a write-back error once per
-	 * open file description; the oldest one has missed nothing that a later opener is owed.
+	 * All flushes go through this descriptor: a duplicate of the oldest opener's, made by the
+	 * first flush. The kernel reports a write-back error once per open file description; the
+	 * oldest one has missed nothing that a later opener is owed.
 	 */
 	int flush_fd;
 };
@@ -45,8 +46,8 @@ void file_ref(struct file_table *table, struct file *file);
 void file_unref(struct file_table *table, struct file *file);
 
 /*
- * The descriptor of handle for requests of a variant (FD_DIRECT, FD_APPEND), opened when it is the first of its kind.
- * Stays open as long as the handle. Returns it, or -errno.
+ * The descriptor of handle for requests of a variant (FD_DIRECT, FD_APPEND), opened when it is the
+ * first of its kind. Stays open as long as the handle. Returns it, or -errno.
  */
 int file_fd(struct fs *fs, struct handle *handle, int variant);
 

@@ -19,7 +19,7 @@
 struct file_table {
 	pthread_mutex_t lock;
 	_Atomic(struct file *) *slots; /* by node id */
-	struct list open;              /* all of them */
+	struct list open; /* all of them */
 	struct co_limits limits;
 };
 
@@ -78,7 +78,7 @@ void file_table_free(struct file_table *table)
 	if (!table)
 		return;
 	/* An aborted connection never released them. */
-	list_for_each_safe(node, next, &table->open)
+	list_for_each_safe (node, next, &table->open)
 		file_free(list_entry(node, struct file, node));
 	munmap(table->slots, FILE_SLOTS * sizeof(*table->slots));
 	pthread_mutex_destroy(&table->lock);

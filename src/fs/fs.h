@@ -2,9 +2,9 @@
 /*
  * The file system: what its files share, and what main.c calls.
  *
- * Every libfuse callback runs on a loop thread, which has its own umask (unshare(CLONE_FS)) and may be
- * one of several: what they share is locked or atomic. Convention of all functions here: they return
- * 0 or a count, or -errno; only the libfuse reply functions take a positive errno.
+ * Every libfuse callback runs on a loop thread, which has its own umask (unshare(CLONE_FS)) and may
+ * be one of several: what they share is locked or atomic. Convention of all functions here: they
+ * return 0 or a count, or -errno; only the libfuse reply functions take a positive errno.
  */
 #ifndef FS_FS_H
 #define FS_FS_H
@@ -20,11 +20,11 @@
 
 /* What the options say, in the file system's terms. Filled by main.c before the mount. */
 struct fs_config {
-	double attr_timeout;  /* seconds */
+	double attr_timeout; /* seconds */
 	double entry_timeout; /* seconds */
-	bool fsync_data;      /* fsync=data: a full fsync becomes fdatasync */
-	bool direct_io_all;   /* cache=none: no page cache for any file */
-	bool privileged;      /* we act for other users: effective uid 0 */
+	bool fsync_data; /* fsync=data: a full fsync becomes fdatasync */
+	bool direct_io_all; /* cache=none: no page cache for any file */
+	bool privileged; /* we act for other users: effective uid 0 */
 	unsigned max_background;
 	size_t max_write;
 };
@@ -38,10 +38,11 @@ struct fs {
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */
 	int proc_fd; /* O_PATH of /proc/self/fd, to reopen descriptors by number */
-	_Atomic uint64_t own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
+	_Atomic uint64_t
+		own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
 	_Atomic bool direct_io_mmap; /* the kernel allows shared mmap with FOPEN_DIRECT_IO */
-	_Atomic bool answering;      /* FUSE_INIT was answered */
-	bool initialised;            /* fs_init() done */
+	_Atomic bool answering; /* FUSE_INIT was answered */
+	bool initialised; /* fs_init() done */
 };
 
 /* The file system of a request. */
@@ -51,8 +52,8 @@ static inline struct fs *fs_of(fuse_req_t req)
 }
 
 /*
- * Answers with errno -result where result is negative, with success otherwise. For the calls that return
- * nothing but success.
+ * Answers with errno -result where result is negative, with success otherwise. For the calls that
+ * return nothing but success.
  */
 static inline void fs_reply(fuse_req_t req, int result)
 {
@@ -60,18 +61,20 @@ static inline void fs_reply(fuse_req_t req, int result)
 }
 
 /*
- * Memory for building an answer: the payload area of the request's own message buffer, page-aligned, config.max_write bytes. Names and other arguments that came in the message
- * lie elsewhere only up to the first 80 bytes of it: a callback that still needs its name must be done with it first.
- * NULL never.
+ * Memory for building an answer: the payload area of the request's own message buffer,
+ * page-aligned, config.max_write bytes. Names and other arguments that came in the message lie
+ * elsewhere only up to the first 80 bytes of it: a callback that still needs its name must be done
+ * with it first. NULL never.
  */
 void *fs_answer_buffer(fuse_req_t req);
 
-/* A name from the kernel is one component: not empty, no slash, not "." or "..", at most NAME_MAX bytes. 0 or -errno. */
+/* A name from the kernel is one component: not empty, no slash, not "." or "..", at most NAME_MAX
+ * bytes. 0 or -errno. */
 int fs_check_name(const char *name);
 
 /*
- * Looks name up in parent, as LOOKUP does: the child becomes known once more, entry is filled, timeouts included.
- * In namespace.c. 0 or -errno.
+ * Looks name up in parent, as LOOKUP does: the child becomes known once more, entry is filled,
+ * timeouts included. In namespace.c. 0 or -errno.
  */
 int fs_lookup_child(
 	struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *entry);
@@ -79,8 +82,8 @@ int fs_lookup_child(
 /* ---- main.c's: ops.c ---- */
 
 /*
- * Opens the source directory and makes the tables. Before the mount: nothing of the source is reached by path after.
- * 0, or -errno with a message logged.
+ * Opens the source directory and makes the tables. Before the mount: nothing of the source is
+ * reached by path after. 0, or -errno with a message logged.
  */
 int fs_init(struct fs *fs, const char *source, const struct fs_config *config);
 /* Frees what fs_init() made. The loops have ended. */

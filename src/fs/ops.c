@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Between the loops and libfuse: the table of callbacks, the way in (messages to libfuse) and the way out (its answers to the
- * transport), and what libfuse 3.14 does not know of INIT. Called by main.c and the loops.
+ * Between the loops and libfuse: the table of callbacks, the way in (messages to libfuse) and the
+ * way out (its answers to the transport), and what libfuse 3.14 does not know of INIT. Called by
+ * main.c and the loops.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,14 +40,14 @@ static void fs_init_callback(void *userdata, struct fuse_conn_info *conn)
 	conn->congestion_threshold = fs->config.max_background / 4 * 3;
 	conn->time_gran = 1;
 	/* libfuse would splice through pipes of its own; our transport reads and writes. */
-	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-				  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_FLOCK_LOCKS |
-				  FUSE_CAP_POSIX_LOCKS);
-	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-					      FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
-					      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-					      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR |
-					      FUSE_CAP_CACHE_SYMLINKS);
+	conn->want &=
+		~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+			    FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS);
+	conn->want |=
+		conn->capable &
+		(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
+			FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR | FUSE_CAP_CACHE_SYMLINKS);
 	/* The source's file system applies umask or default ACL itself, as the caller (cred.h). */
 	conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
 	if (fs->config.privileged)
@@ -97,10 +98,11 @@ const struct fuse_lowlevel_ops *fs_operations(void)
 }
 
 /*
- * Adds to the answer of INIT what libfuse 3.14 cannot say. What the kernel offered is in the message, which is
- * untouched until the answer is laid out.
+ * Adds to the answer of INIT what libfuse 3.14 cannot say. What the kernel offered is in the
+ * message, which is untouched until the answer is laid out.
  */
-static void extend_init(struct fs *fs, const struct request *req, const struct iovec *iov, int count)
+static void extend_init(
+	struct fs *fs, const struct request *req, const struct iovec *iov, int count)
 {
 	const struct fuse_in_header *header = request_message(req);
 	const struct fuse_init_in *in = (const struct fuse_init_in *)(header + 1);
@@ -118,15 +120,16 @@ static void extend_init(struct fs *fs, const struct request *req, const struct i
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
 	}
-	/* We take set-id bits and capabilities away ourselves (priv.c): else every write asks for an xattr first. */
+	/* We take set-id bits and capabilities away ourselves (priv.c): else every write asks for
+	 * an xattr first. */
 	if (header->len >= sizeof(*header) + 16)
 		out->flags |= in->flags & FUSE_HANDLE_KILLPRIV_V2;
 	atomic_store(&fs->answering, true);
 }
 
 /*
- * libfuse's answers. Those to the request at hand leave with the loop's next turn; the rare others (to an INTERRUPT whose
- * request is gone) at once.
+ * libfuse's answers. Those to the request at hand leave with the loop's next turn; the rare others
+ * (to an INTERRUPT whose request is gone) at once.
  */
 static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata)
 {

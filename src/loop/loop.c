@@ -35,8 +35,8 @@ static void dispatch(struct loop *loop, struct request *req)
 {
 	struct loop_group *group = loop->group;
 
-	stat_add(&loop->stats.requests[req->opcode < STATS_OPCODES ? req->opcode
-								    : STATS_OPCODES - 1],
+	stat_add(&loop->stats
+			  .requests[req->opcode < STATS_OPCODES ? req->opcode : STATS_OPCODES - 1],
 		1);
 	req->held = false;
 	req->answered = false;
@@ -144,13 +144,13 @@ static int make_handle(struct loop *loop, struct batchio_error *reason)
 {
 	const struct loop_group_config *config = &loop->group->config;
 
-	loop->bio = config->uring
-			    ? batchio_new_uring(config->depth, BATCHIO_SINGLE_ISSUER, reason)
-			    : batchio_new_standard(reason);
+	loop->bio = config->uring ? batchio_new_uring(config->depth, BATCHIO_SINGLE_ISSUER, reason)
+				  : batchio_new_standard(reason);
 	return loop->bio ? 0 : reason->code;
 }
 
-/* The ring belongs to the thread that made it, so each thread makes its own and tells the starter. */
+/* The ring belongs to the thread that made it, so each thread makes its own and tells the starter.
+ */
 static void report_start(struct loop *loop, int error, const struct batchio_error *reason)
 {
 	struct loop_group *group = loop->group;
@@ -246,8 +246,7 @@ static int start_threads(struct loop_group *group)
 	for (n = 0; n < group->config.loops && !error; n++) {
 		init_loop(group, n);
 		atomic_fetch_add(&group->running, 1);
-		error = -pthread_create(
-			&group->loops[n].thread, NULL, loop_main, &group->loops[n]);
+		error = -pthread_create(&group->loops[n].thread, NULL, loop_main, &group->loops[n]);
 		group->loops[n].thread_started = !error;
 		if (error)
 			atomic_fetch_sub(&group->running, 1);

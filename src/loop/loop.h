@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The event loop: one thread, one batchio handle (one ring), one turn after another. For fs/ and main.c.
+ * The event loop: one thread, one batchio handle (one ring), one turn after another. For fs/ and
+ * main.c.
  *
- * A turn: completions are reaped and answered; a bounded number of requests is received and dispatched; what they queued
- * goes to the backend; the next reap submits that together with the answers and waits. A mount has one or more loops, which share the request
- * pool and the device; a file may be worked on by several.
+ * A turn: completions are reaped and answered; a bounded number of requests is received and
+ * dispatched; what they queued goes to the backend; the next reap submits that together with the
+ * answers and waits. A mount has one or more loops, which share the request pool and the device; a
+ * file may be worked on by several.
  */
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
@@ -26,17 +28,18 @@ struct loop;
 struct loop_hooks {
 	/* Required. A request has arrived: answers it now, or sets req->held and answers later. */
 	void (*dispatch)(struct loop *loop, struct request *req, void *user);
-	/* Required. All requests of a turn were dispatched: what they left queued goes to the backend. */
+	/* Required. All requests of a turn were dispatched: what they left queued goes to the
+	 * backend. */
 	void (*turn_end)(struct loop *loop, void *user);
 	void *user;
 };
 
 struct loop_group_config {
-	unsigned loops;    /* threads, >= 1 */
-	unsigned depth;    /* requests at work at once, and ring entries of each loop */
-	size_t payload;    /* largest data of a request */
-	bool uring;        /* io_uring backend, else standard */
-	int device;        /* /dev/fuse, O_NONBLOCK */
+	unsigned loops; /* threads, >= 1 */
+	unsigned depth; /* requests at work at once, and ring entries of each loop */
+	size_t payload; /* largest data of a request */
+	bool uring; /* io_uring backend, else standard */
+	int device; /* /dev/fuse, O_NONBLOCK */
 	const struct transport_ops *transport;
 	struct loop_hooks hooks;
 };
@@ -45,14 +48,14 @@ struct loop_group {
 	struct loop_group_config config;
 	struct request_pool pool;
 	struct loop *loops;
-	int wake_fd;           /* eventfd: readable once the loops shall end */
-	_Atomic int error;     /* first -errno that ended a loop; -ENODEV is the ordinary end */
+	int wake_fd; /* eventfd: readable once the loops shall end */
+	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
 	atomic_bool stopping;
 	atomic_uint running;
-	int ended_fd;          /* eventfd: readable when the last loop has ended */
+	int ended_fd; /* eventfd: readable when the last loop has ended */
 	pthread_mutex_t lock; /* of what follows, and of loop.bio against its end */
 	pthread_cond_t start_cond;
-	unsigned started;      /* loops that have a handle, or failed to get one */
+	unsigned started; /* loops that have a handle, or failed to get one */
 	int start_error;
 	struct batchio_error start_reason;
 };
@@ -67,7 +70,7 @@ struct loop {
 	void *touched[LOOP_DRAIN]; /* fs/data.c: files that this turn queued something for */
 	unsigned ntouched;
 	struct loop_stats stats;
-	struct batchio *stats_bio;        /* bio while it may be asked for its counters (group.lock) */
+	struct batchio *stats_bio; /* bio while it may be asked for its counters (group.lock) */
 	struct batchio_counters ended_io; /* its last counters, once it may not */
 	struct batchio_request wake;
 	bool wake_armed;
@@ -75,8 +78,9 @@ struct loop {
 };
 
 /*
- * Makes the pool and one thread with its handle a loop; the threads wait for requests on config->device from
- * then on. 0, or -errno with *error filled (code may be BATCHIO_EURINGUNAVAILABLE), and nothing is left.
+ * Makes the pool and one thread with its handle a loop; the threads wait for requests on
+ * config->device from then on. 0, or -errno with *error filled (code may be
+ * BATCHIO_EURINGUNAVAILABLE), and nothing is left.
  */
 int loop_group_start(struct loop_group *group, const struct loop_group_config *config,
 	struct batchio_error *error);
@@ -84,7 +88,8 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 /* Makes the loops end although the mount is there: for a start that fails. Any thread. */
 void loop_group_stop(struct loop_group *group);
 
-/* Waits for all loops to end and frees them. Returns the error that ended them, -ENODEV as a rule. */
+/* Waits for all loops to end and frees them. Returns the error that ended them, -ENODEV as a rule.
+ */
 int loop_group_join(struct loop_group *group);
 
 /* Sums the counters of all loops; any thread, between start and join. */
@@ -94,8 +99,8 @@ void loop_group_stats(struct loop_group *group, struct stats_sum *sum);
 struct loop *loop_self(void);
 
 /*
- * The request that libfuse is answering on this thread. Set while a request is dispatched; whoever answers a held one later sets it
- * with loop_set_current() before, and NULL after.
+ * The request that libfuse is answering on this thread. Set while a request is dispatched; whoever
+ * answers a held one later sets it with loop_set_current() before, and NULL after.
  */
 struct request *loop_current(void);
 void loop_set_current(struct request *req);

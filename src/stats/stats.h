@@ -2,8 +2,8 @@
 /*
  * Counters of one loop, merged by the reader. Anyone from transport/ upwards may include it.
  *
- * One writer (the loop's thread), any readers: relaxed atomics without a locked instruction on the writer's
- * side.
+ * One writer (the loop's thread), any readers: relaxed atomics without a locked instruction on the
+ * writer's side.
  */
 #ifndef STATS_STATS_H
 #define STATS_STATS_H
@@ -24,19 +24,19 @@ typedef _Atomic uint64_t stat_counter;
 
 struct loop_stats {
 	stat_counter requests[STATS_OPCODES]; /* received, by opcode */
-	stat_counter turns;                   /* of the loop that received something */
+	stat_counter turns; /* of the loop that received something */
 	stat_counter turn_size[STATS_BUCKETS]; /* requests received a turn */
-	stat_counter calls_read;       /* calls handed to the backend, by kind */
+	stat_counter calls_read; /* calls handed to the backend, by kind */
 	stat_counter calls_write;
 	stat_counter calls_write_sync; /* linked write + flush */
 	stat_counter calls_sync;
 	stat_counter call_ops[STATS_BUCKETS]; /* data operations a read or write call */
-	stat_counter syncs_asked;      /* FSYNC requests */
+	stat_counter syncs_asked; /* FSYNC requests */
 	stat_counter syncs_failed_file; /* of these, answered with the error that the file keeps */
 	stat_counter bytes_read;
 	stat_counter bytes_written;
-	stat_counter errors;           /* data operations answered with an error */
-	stat_counter refused;          /* malformed requests */
+	stat_counter errors; /* data operations answered with an error */
+	stat_counter refused; /* malformed requests */
 };
 
 /* By the loop's own thread only. */

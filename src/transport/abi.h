@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What we need of the FUSE protocol beyond libfuse 3.14: the kernel's structs, and flags younger than
- * the system's headers. For transport/ and fs/.
+ * What we need of the FUSE protocol beyond libfuse 3.14: the kernel's structs, and flags younger
+ * than the system's headers. For transport/ and fs/.
  */
 #ifndef TRANSPORT_ABI_H
 #define TRANSPORT_ABI_H
@@ -24,9 +24,9 @@ _Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_read_in) == 80
 #define ABI_OP_STATX   52
 
 /*
- * Is the message (length bytes) whole and sane: lengths agree, names end inside it, sizes fit? 0, or -errno to
- * answer with; -EPROTO when not even the header can be trusted. Never reads past length.
- * libfuse 3.14 takes the kernel's word for all of this.
+ * Is the message (length bytes) whole and sane: lengths agree, names end inside it, sizes fit? 0,
+ * or -errno to answer with; -EPROTO when not even the header can be trusted. Never reads past
+ * length. libfuse 3.14 takes the kernel's word for all of this.
  */
 int abi_check(const void *message, size_t length, size_t max_payload);
 

@@ -2,7 +2,8 @@
 /*
  * Laying out an answer in its request's own memory, for any transport; see transport.h.
  *
- * libfuse composes answers on its stack, and we send them later: headers are copied, payloads are not.
+ * libfuse composes answers on its stack, and we send them later: headers are copied, payloads are
+ * not.
  */
 #include "transport/transport.h"
 
@@ -13,8 +14,7 @@ static bool in_payload(const struct transport *t, const struct request *req, con
 {
 	const char *base = v->iov_base;
 
-	return base >= req->payload &&
-	       base + v->iov_len <= req->payload + t->pool->payload_size;
+	return base >= req->payload && base + v->iov_len <= req->payload + t->pool->payload_size;
 }
 
 /* Gathers count pieces at `to`, which may be where some of them lie already. */

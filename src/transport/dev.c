@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The /dev/fuse transport: requests are read from the device, answers written to it through the loop's batchio handle.
+ * The /dev/fuse transport: requests are read from the device, answers written to it through the
+ * loop's batchio handle.
  *
- * Requests are read by plain read(2): a read that would wait is of no use to a loop that has other work. All loops read
- * the same descriptor, so any of them may answer any request.
+ * Requests are read by plain read(2): a read that would wait is of no use to a loop that has other
+ * work. All loops read the same descriptor, so any of them may answer any request.
  */
 #include "transport/transport.h"
 

@@ -35,7 +35,8 @@ int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_
 		pool->requests[i].pool = pool;
 		list_add_tail(&pool->requests[i].node, &pool->free);
 	}
-	pool->count = pool->available = count;
+	pool->count = count;
+	pool->available = count;
 	return 0;
 }
 

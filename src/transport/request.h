@@ -3,8 +3,9 @@
  * One request of the kernel: its message, its answer, and room for whoever works on it.
  * For transport/, loop/ and fs/.
  *
- * The message buffer: the header (80 bytes for READ and WRITE) ends at a page boundary, so that the payload of a
- * WRITE is page-aligned and goes to the backend from where it arrived; the data of a READ is put in the same place, its reply header right before it.
+ * The message buffer: the header (80 bytes for READ and WRITE) ends at a page boundary, so that the
+ *payload of a WRITE is page-aligned and goes to the backend from where it arrived; the data of a
+ *READ is put in the same place, its reply header right before it.
  *
  *	| area: REQUEST_AREA - 80 bytes free | header | payload: max_write bytes, page-aligned |
  */
@@ -32,14 +33,14 @@ struct request_pool;
 
 struct request {
 	struct list node; /* pool's free list */
-	char *area;       /* REQUEST_AREA bytes; the header is at its end */
-	char *payload;    /* area + REQUEST_AREA */
-	size_t length;    /* of the message received, from request_message() on */
-	uint64_t unique;  /* of the message */
+	char *area; /* REQUEST_AREA bytes; the header is at its end */
+	char *payload; /* area + REQUEST_AREA */
+	size_t length; /* of the message received, from request_message() on */
+	uint64_t unique; /* of the message */
 	uint32_t opcode;
-	bool held;        /* will be answered later: the dispatcher lets go of it */
+	bool held; /* will be answered later: the dispatcher lets go of it */
 	struct request_pool *pool; /* where it goes back to */
-	bool answered;    /* the answer is on its way; its end gives the request back */
+	bool answered; /* the answer is on its way; its end gives the request back */
 
 	struct batchio_request reply;
 	struct iovec reply_iov[2];
@@ -58,7 +59,8 @@ struct request_pool {
 	pthread_mutex_t lock;
 	struct list free;
 	unsigned count;
-	_Atomic unsigned available; /* read without the lock by a loop that wonders whether to wait */
+	_Atomic unsigned
+		available; /* read without the lock by a loop that wonders whether to wait */
 	size_t payload_size;
 	struct request *requests;
 	char *memory;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Malformed messages are refused before anything interprets them: transport/abi.c. Run by tests/run. */
+/* Malformed messages are refused before anything interprets them: transport/abi.c. Run by
+ * tests/run. */
 #include "transport/abi.h"
 
 #include <errno.h>
@@ -127,8 +128,7 @@ TEST(counts_and_values_must_be_there)
 	struct fuse_setxattr_in xattr = {.size = 5};
 
 	CHECK(check(FUSE_BATCH_FORGET, &forget, sizeof(forget), ones, sizeof(ones)) == 0);
-	CHECK(check(FUSE_BATCH_FORGET, &forget, sizeof(forget), ones, sizeof(ones) - 1) ==
-		-EINVAL);
+	CHECK(check(FUSE_BATCH_FORGET, &forget, sizeof(forget), ones, sizeof(ones) - 1) == -EINVAL);
 	forget.count = UINT32_MAX;
 	CHECK(check(FUSE_BATCH_FORGET, &forget, sizeof(forget), ones, sizeof(ones)) == -EINVAL);
 	/* Without FUSE_SETXATTR_EXT the argument is the old, shorter one. */
