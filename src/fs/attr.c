@@ -102,7 +102,7 @@ static int set_size(struct fs *fs, const struct target *t, const char *number, o
 	}
 	/* A change of owner takes the bits by itself. */
 	if (priv_kill_asked())
-		priv_kill(fs, fd);
+		priv_kill(fs, t->ino, fd);
 	return ftruncate(fd, size) < 0 ? -errno : 0;
 }
 

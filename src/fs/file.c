@@ -129,7 +129,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int result;
 
 	if (fd >= 0 && (fi->flags & O_TRUNC) && priv_kill_asked())
-		priv_kill(fs, fd);
+		priv_kill(fs, ino, fd);
 	result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
 
 	if (result < 0)
@@ -211,7 +211,7 @@ static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, in
 		return result;
 	fd = open_inode(fs, entry->ino, flags);
 	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())
-		priv_kill(fs, fd);
+		priv_kill(fs, entry->ino, fd);
 	if (fd < 0)
 		inode_forget(fs->inodes, entry->ino, 1);
 	return fd;
@@ -330,7 +330,7 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	int fd = handle ? file_fd(fs, handle, 0) : -EBADF;
 
 	if (fd >= 0 && priv_kill_due(req))
-		priv_kill(fs, fd);
+		priv_kill(fs, ino, fd);
 	if (fd >= 0)
 		fd = fallocate(fd, mode, offset, length) ? -errno : 0;
 	fs_reply(req, fd);
@@ -373,7 +373,7 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		return;
 	}
 	if (priv_kill_due(req))
-		priv_kill(fs, out_fd);
+		priv_kill(fs, ino_out, out_fd);
 	copied = copy_file_range(
 		in_fd, &off_in, out_fd, &off_out, len < COPY_MAX ? len : COPY_MAX, (unsigned)flags);
 	if (copied < 0)

@@ -32,7 +32,7 @@ bool priv_kill_due(fuse_req_t req)
 	return fuse_req_ctx(req)->uid != 0;
 }
 
-void priv_kill(const struct fs *fs, int fd)
+void priv_kill(const struct fs *fs, fuse_ino_t ino, int fd)
 {
 	struct stat st;
 	mode_t bits;
@@ -44,6 +44,8 @@ void priv_kill(const struct fs *fs, int fd)
 	/* Without group execution the bit means mandatory locking, not identity. */
 	if (st.st_mode & S_IXGRP)
 		bits |= st.st_mode & S_ISGID;
-	if (bits)
-		fchmod(fd, (st.st_mode & 07777) & ~bits);
+	if (!bits || fchmod(fd, (st.st_mode & 07777) & ~bits))
+		return;
+	/* Attributes only: this waits for nothing that the loop would have to do. */
+	fuse_lowlevel_notify_inval_inode(fs->session, ino, -1, 0);
 }

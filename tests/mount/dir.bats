@@ -81,7 +81,8 @@ load ../support/compare
 	ls "$SRC/d" | sort | md5sum >"$WORK/want"
 	for i in 1 2 3 4; do
 		(within 60 ls -l "$MNT/d" | awk 'NR > 1 {print $9}' | sort | md5sum >"$WORK/got.$i") &
+		pids+=($!)
 	done
-	wait
+	wait "${pids[@]}"
 	for i in 1 2 3 4; do cmp "$WORK/want" "$WORK/got.$i"; done
 }

@@ -135,8 +135,9 @@ setup() {
 				umask '"0$((id % 8))0"'
 				for i in $(seq 150); do : >"f-$0-$i"; mkdir "d-$0-$i"; done' $id
 		) &
+		pids+=($!)
 	done
-	wait
+	wait "${pids[@]}"
 	for id in 1001 1002 1003 1004; do
 		[ "$(stat -c '%u:%g' "$SRC"/[fd]-$id-* | sort | uniq -c | xargs)" = "300 $id:$((id + 1000))" ]
 		[ "$(stat -c '%a' "$SRC"/f-$id-* | sort -u)" = "$(printf '%o' $((0666 & ~((id % 8) << 3))))" ]

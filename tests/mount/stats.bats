@@ -84,12 +84,13 @@ socket_of() {
 	mount_fs
 	fsfreeze -f "$SRC"
 	within 20 sh -c 'echo x >"$1/f"' - "$MNT" 3>&- 4>&- &
+	writer=$!
 	sleep 0.5
 	run within 5 "$BATCHIOFS" stats "$MNT"
 	fsfreeze -u "$SRC"
 	[ "$status" -eq 0 ]
 	[[ $output == *requests* ]]
-	wait
+	wait "$writer"
 	umount_fs
 }
 

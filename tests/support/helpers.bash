@@ -73,6 +73,20 @@ within() { # SECONDS COMMAND...
 	return "$status"
 }
 
+# Without arguments: waits for all that the test has put in the background, and fails if any of it failed. The
+# shell's own would wait for bats' watchdog of the test too, which is to say until the test's time is over.
+wait() { # [PID...]
+	local job status=0
+	if (($#)); then
+		builtin wait "$@"
+		return
+	fi
+	for job in $(jobs -p); do
+		[[ $job == "${BATS_killer_pid:-}" ]] || builtin wait "$job" || status=$?
+	done
+	return $status
+}
+
 # Mounts $SRC at $MNT with $BACKEND, in the background, as a user would; the mount answers on return.
 #   --over         over the source itself; MNT is SRC then, and BELOW shows the source beneath (root)
 #   --source DIR, --at DIR   instead of $SRC, $MNT (and set them)
