@@ -363,6 +363,20 @@ static int run_mount(struct server *server, serve_ready *ready, void *user)
 	return error == -ENODEV || error == 0 ? EXIT_OK : EXIT_SYSTEM;
 }
 
+/*
+ * libfuse frees what its mount took only along with an unmount by path, unless the connection is
+ * dead. By now the path may lead to the file system that we were mounted over: better to leave the
+ * few bytes.
+ */
+static void free_session(struct fuse_session *session)
+{
+	struct pollfd device = {.fd = fuse_session_fd(session)};
+
+	if (device.fd >= 0 && poll(&device, 1, 0) == 1 && (device.revents & POLLERR))
+		fuse_session_unmount(session);
+	fuse_session_destroy(session);
+}
+
 int serve(const struct options *options, const char *source, const char *mountpoint,
 	serve_ready *ready, void *user)
 {
@@ -390,7 +404,7 @@ int serve(const struct options *options, const char *source, const char *mountpo
 	if (!status)
 		status = run_mount(&server, ready, user);
 	if (server.session)
-		fuse_session_destroy(server.session);
+		free_session(server.session);
 	fs_destroy(&server.fs);
 	if (server.signal_fd >= 0)
 		close(server.signal_fd);

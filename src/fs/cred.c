@@ -58,6 +58,18 @@ static bool kernel_strips_sgid(void)
 	return uname(&name) == 0 && sscanf(name.release, "%d", &major) == 1 && major >= 6;
 }
 
+void cred_give_up_resources(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return;
+	data[0].effective &= ~(uint32_t)BIT(CAP_SYS_RESOURCE);
+	data[0].permitted &= ~(uint32_t)BIT(CAP_SYS_RESOURCE);
+	syscall(SYS_capset, &header, data);
+}
+
 static int learn_self(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

@@ -24,6 +24,12 @@ struct cred_scope {
 	gid_t gid;
 };
 
+/*
+ * Before the loops start, in the thread that starts them: gives up CAP_SYS_RESOURCE, with which the
+ * daemon's writes would pass over its callers' quotas and take the blocks reserved for root.
+ */
+void cred_give_up_resources(void);
+
 int cred_enter(struct cred_scope *scope, fuse_req_t req);
 void cred_leave(struct cred_scope *scope);
 

@@ -48,6 +48,8 @@ static int reopen(struct fs *fs, int path_fd, int flags)
 
 	snprintf(name, sizeof(name), "%d", path_fd);
 	fd = openat(fs->proc_fd, name, flags);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_relieve(fs->inodes))
+		fd = openat(fs->proc_fd, name, flags);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -161,6 +163,12 @@ static int create_named(int dir_fd, const char *name, mode_t mode, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+/* name NULL: an unnamed one. */
+static int create_in(int dir_fd, const char *name, mode_t mode, int flags)
+{
+	return name ? create_named(dir_fd, name, mode, flags) : create_unnamed(dir_fd, mode, flags);
+}
+
 static int create_as_caller(
 	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, int flags)
 {
@@ -173,8 +181,9 @@ static int create_as_caller(
 		return dir_fd;
 	fd = cred_enter(&scope, req);
 	if (fd == 0) {
-		fd = name ? create_named(dir_fd, name, mode, flags)
-			  : create_unnamed(dir_fd, mode, flags);
+		fd = create_in(dir_fd, name, mode, flags);
+		if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
+			fd = create_in(dir_fd, name, mode, flags);
 		cred_leave(&scope);
 	}
 	inode_put(fs->inodes, parent);

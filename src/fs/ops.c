@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 
@@ -219,6 +220,8 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	error = open_source(fs, source);
 	if (!error)
 		error = inode_table_new(fs->root_fd, inode_fds(), &fs->inodes);
+	/* After the limits were raised. */
+	cred_give_up_resources();
 	if (!error)
 		error = handle_table_new(&fs->handles);
 	if (!error)

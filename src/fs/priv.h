@@ -24,8 +24,8 @@ bool priv_kill_asked(void);
 bool priv_kill_due(fuse_req_t req);
 
 /*
- * Takes the bits from the open regular file fd of ino, where it has them, and tells the kernel, which
- * may know an older mode. Before the change, as the kernel does.
+ * Takes the bits from the open regular file fd of ino, where it has them, and tells the kernel,
+ * which may know an older mode. Before the change, as the kernel does.
  */
 void priv_kill(const struct fs *fs, fuse_ino_t ino, int fd);
 
