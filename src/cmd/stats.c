@@ -111,28 +111,110 @@ static void print_words(const char *s)
 		putchar(*s == '_' ? ' ' : *s);
 }
 
-static void print_table(FILE *in)
-{
-	_cleanup_free char *line = NULL;
-	char open_group[64] = "";
-	size_t size = 0;
+/* ---- the table ---- */
+
+struct figure {
+	char *line; /* owns what the others point into */
 	char *group, *name, *value;
+};
+
+struct figures {
+	struct figure *all;
+	size_t count;
+};
+
+/* Reads all lines; what memory does not hold is left out. */
+static struct figures read_figures(FILE *in)
+{
+	struct figures f = {0};
+	char *line = NULL;
+	size_t size = 0;
 
 	while (getline(&line, &size, in) >= 0) {
-		if (!split(line, &group, &name, &value))
+		struct figure *grown = realloc(f.all, (f.count + 1) * sizeof(*grown));
+		struct figure *now;
+
+		if (!grown)
+			break;
+		f.all = grown;
+		now = &f.all[f.count];
+		if (!split(line, &now->group, &now->name, &now->value))
 			continue;
-		if (strcmp(group, open_group)) {
-			snprintf(open_group, sizeof(open_group), "%s", group);
-			if (group[0]) {
-				print_words(group);
-				putchar('\n');
-			}
+		now->line = line;
+		f.count++;
+		line = NULL;
+		size = 0;
+	}
+	free(line);
+	return f;
+}
+
+static void free_figures(struct figures *f)
+{
+	for (size_t i = 0; i < f->count; i++)
+		free(f->all[i].line);
+	free(f->all);
+}
+
+static unsigned long long figure(const struct figures *f, const char *group, const char *name)
+{
+	for (size_t i = 0; i < f->count; i++)
+		if (!strcmp(f->all[i].group, group) && !strcmp(f->all[i].name, name))
+			return strtoull(f->all[i].value, NULL, 10);
+	return 0;
+}
+
+static void print_row(const char *name, unsigned long long asked, unsigned long long calls,
+	unsigned long long bytes)
+{
+	printf("  %-8s %12llu %12llu", name, asked, calls);
+	if (calls)
+		printf(" %12.2f", (double)asked / (double)calls);
+	else
+		printf(" %12s", "-");
+	if (bytes)
+		printf(" %10.1f MiB", (double)bytes / (1 << 20));
+	putchar('\n');
+}
+
+/* What it is all about: what was asked, and in how many calls it reached the source. */
+static void print_summary(const struct figures *f)
+{
+	unsigned long long pairs = figure(f, "backend_calls", "write_fsync");
+
+	printf("\n  %-8s %12s %12s %12s %14s\n", "", "asked", "calls", "per call", "bytes");
+	print_row("read", figure(f, "requests", "read"), figure(f, "backend_calls", "read"),
+		figure(f, "bytes", "read"));
+	print_row("write", figure(f, "requests", "write"),
+		figure(f, "backend_calls", "write") + pairs, figure(f, "bytes", "written"));
+	print_row("fsync", figure(f, "fsyncs", "asked"), figure(f, "fsyncs", "issued"), 0);
+	putchar('\n');
+}
+
+static void print_table(FILE *in)
+{
+	struct figures f = read_figures(in);
+	const char *group = "";
+	bool summed = false;
+
+	for (size_t i = 0; i < f.count; i++) {
+		const struct figure *now = &f.all[i];
+
+		if (strcmp(now->group, group)) {
+			/* The first lines, which say what is mounted, are over. */
+			if (!summed)
+				print_summary(&f);
+			summed = true;
+			group = now->group;
+			print_words(group);
+			putchar('\n');
 		}
 		if (group[0])
-			printf("  %-22s %15s\n", name, value);
+			printf("  %-22s %15s\n", now->name, now->value);
 		else
-			printf("%-12s %s\n", name, value);
+			printf("%-12s %s\n", now->name, now->value);
 	}
+	free_figures(&f);
 }
 
 int cmd_stats(int argc, char **argv)
