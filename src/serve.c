@@ -76,6 +76,20 @@ static int choose_backend(struct server *server)
 	return EXIT_OK;
 }
 
+static bool has_option(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+	const char *at = list;
+
+	while (at && (at = strstr(at, name))) {
+		if ((at == list || at[-1] == ',') &&
+			(at[length] == ',' || at[length] == '\0' || at[length] == '='))
+			return true;
+		at += length;
+	}
+	return false;
+}
+
 static struct fs_config fs_config(const struct server *server)
 {
 	const struct options *options = server->options;
@@ -85,6 +99,7 @@ static struct fs_config fs_config(const struct server *server)
 		.entry_timeout = options->entry_timeout,
 		.fsync_data = options->fsync == FSYNC_DATA,
 		.direct_io_all = options->cache == CACHE_NONE,
+		.no_statx = has_option(options->mount_options, "allow_root"),
 		.privileged = geteuid() == 0,
 		/* A request more than we work on at once is better queued in the kernel. */
 		.max_background = options->queue_depth > 16 ? options->queue_depth : 16,
@@ -108,20 +123,6 @@ __attribute__((format(printf, 2, 0))) static void fuse_message(
 	if (n && level <= FUSE_LOG_WARNING)
 		log_message(
 			level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s", text);
-}
-
-static bool has_option(const char *list, const char *name)
-{
-	size_t length = strlen(name);
-	const char *at = list;
-
-	while (at && (at = strstr(at, name))) {
-		if ((at == list || at[-1] == ',') &&
-			(at[length] == ',' || at[length] == '\0' || at[length] == '='))
-			return true;
-		at += length;
-	}
-	return false;
 }
 
 /*

@@ -24,6 +24,7 @@ struct fs_config {
 	double entry_timeout; /* seconds */
 	bool fsync_data; /* fsync=data: a full fsync becomes fdatasync */
 	bool direct_io_all; /* cache=none: no page cache for any file */
+	bool no_statx; /* allow_root: libfuse keeps others out, and never sees STATX */
 	bool privileged; /* we act for other users: effective uid 0 */
 	unsigned max_background;
 	size_t max_write;
@@ -117,6 +118,9 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_setattr(
 	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
 void fs_statfs(fuse_req_t req, fuse_ino_t ino);
+
+/* statx.c */
+void fs_statx(struct fs *fs, struct request *req);
 
 /* xattr.c */
 void fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,

@@ -174,6 +174,10 @@ void fs_dispatch(struct loop *loop, struct request *req, void *user)
 	struct fuse_in_header *header = request_message(req);
 
 	(void)loop;
+	if (req->opcode == ABI_OP_STATX) {
+		fs_statx(fs, req);
+		return;
+	}
 	/* The same message and the same answer as CREATE; fs_create() looks at req->opcode. */
 	if (req->opcode == ABI_OP_TMPFILE)
 		header->opcode = FUSE_CREATE;

@@ -60,6 +60,7 @@ static const struct shape shapes[] = {
 	[FUSE_LSEEK] = {sizeof(struct fuse_lseek_in), 0},
 	[FUSE_COPY_FILE_RANGE] = {sizeof(struct fuse_copy_file_range_in), 0},
 	[ABI_OP_TMPFILE] = {sizeof(struct fuse_create_in), 1},
+	[ABI_OP_STATX] = {sizeof(struct abi_statx_in), 0},
 };
 
 /* Do `names` terminated strings lie within length bytes at p? *rest is what follows them. */

@@ -148,3 +148,16 @@ load ../support/compare
 	within 10 sh -c 'echo alive >"$1/f" && sync "$1/f"' - "$MNT"
 	[ "$(cat "$SRC/f")" = alive ]
 }
+
+@test "the time of birth is the source's, and the inode number as well" {
+	[ "$(stat -c %W "$SRC")" != 0 ] || skip "the source's file system keeps no time of birth"
+	: >"$SRC/file"
+	mkdir "$SRC/dir"
+	ln -s file "$SRC/link"
+	mount_fs
+	for name in file dir link; do
+		[ "$(within 5 stat -c '%W %i %F' "$MNT/$name")" = "$(stat -c '%W %i %F' "$SRC/$name")" ]
+	done
+	within 5 sh -c 'echo new >"$1/new"' - "$MNT"
+	[ "$(within 5 stat -c '%w' "$MNT/new")" = "$(stat -c '%w' "$SRC/new")" ]
+}
