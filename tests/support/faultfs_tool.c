@@ -4,15 +4,16 @@
  * and logs the reads, writes and syncs that it sees. The source under batchiofs in tests/mount;
  * called by bats files only.
  *
- * faultfs_tool DIRECTORY MOUNTPOINT, in the background. Every read and write arrives here, nothing
- * is cached.
+ * faultfs_tool DIRECTORY MOUNTPOINT
+ *     In the background, until it is unmounted. Nothing is cached: every read and write comes here.
  *
  * The file .faultfs in its root (not listed) is the control. Written to, a line each:
  *   read|write|fsync ERROR [offset=N] [len=N] [count=N] [delay=MS] [file=NAME] [whole]
- *            the next `count` (for good, unless given) calls that touch these bytes (all, unless
- * given) fail; what lies before them is moved first, unless `whole`. ERROR "OK": only the delay.
- *            fsync is fdatasync as well.
- *   clear    forgets rules and log
+ *       The next `count` calls (all, unless given) that touch these bytes (any, unless given) fail.
+ *       What lies before them is moved first, unless `whole`. ERROR "OK": only the delay.
+ *       fsync is fdatasync as well.
+ *   clear
+ *       Forgets rules and log.
  * Read from, it is the log, a line a call: KIND NAME OFFSET LENGTH RESULT, where KIND is read,
  * write, write_dsync (O_DSYNC or O_SYNC), fsync or fdatasync, and RESULT bytes moved, 0, or the
  * error's name.

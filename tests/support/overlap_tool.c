@@ -4,13 +4,15 @@
  * that somebody wrote last. For tests/mount.
  *
  * overlap_tool write FILE BLOCKS PROCESSES WRITES LOG [direct]
- *     Each process writes WRITES runs of 1 to 16 blocks of 4 KiB at random places of FILE (which it
- * fills first); WRITES 0 means until SIGTERM. Each block says who wrote it with which of his
- * writes. LOG takes what was begun and acknowledged when. With direct, runs are also read
- * meanwhile: each block must be whole. overlap_tool verify FILE LOG Each block of FILE is whole,
- * and it is its writer's last write of that block, and nobody began another write of it after that
- * one had ended. (Who overlaps in time may have come in any order.) A write without an
- * acknowledgement counts as not ended: it may be there or not.
+ *     Each process writes WRITES runs of 1 to 16 blocks of 4 KiB at random places of FILE (which is
+ *     filled first); WRITES 0 means until SIGTERM. Each block says who wrote it with which of his
+ *     writes. LOG takes what was begun and acknowledged when. With direct, runs are also read
+ *     meanwhile: each block must be whole.
+ *
+ * overlap_tool verify FILE LOG
+ *     Each block of FILE is whole, it is its writer's last write of that block, and nobody began
+ *     another write of it after that one had ended. (Those that overlap in time may have come in
+ *     any order.) A write without an acknowledgement counts as not ended: it may be there or not.
  */
 #include <errno.h>
 #include <fcntl.h>
