@@ -177,7 +177,7 @@ $(B)/tests/sim: $(SIM_OBJ) $(B)/libtestsupport.a $(CORE_A) $(LIB_A)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(FUSE_LIBS) $(URING_LIBS)
 
-$(TOOLS): $(B)/tests/%: $(B)/obj/tests/support/%.o
+$(TOOLS): $(B)/tests/%: $(B)/obj/tests/support/%.o $(B)/libtestsupport.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(FUSE_LIBS)

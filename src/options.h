@@ -30,6 +30,8 @@ struct options {
 	bool foreground;
 	bool help;
 	bool version;
+	bool posix_locks;
+	bool flock;
 	bool noallow_other; /* root mounts allow others unless told not to */
 	const char *source; /* of argv */
 	const char *mountpoint;

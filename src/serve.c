@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +24,7 @@
 #include "base/mountinfo.h"
 #include "cmd/cmd.h"
 #include "control/control.h"
+#include "fs/lock.h"
 
 /* The most that libfuse 3.14 takes in one message. */
 #define MAX_WRITE (1u << 20)
@@ -98,6 +101,10 @@ static struct fs_config fs_config(const struct server *server)
 		.attr_timeout = options->attr_timeout,
 		.entry_timeout = options->entry_timeout,
 		.fsync_data = options->fsync == FSYNC_DATA,
+		.posix_locks = options->posix_locks,
+		.flock = options->flock,
+		.keep_atime = has_option(options->mount_options, "ro") ||
+			      has_option(options->mount_options, "noatime"),
 		.direct_io_all = options->cache == CACHE_NONE,
 		.no_statx = has_option(options->mount_options, "allow_root"),
 		.privileged = geteuid() == 0,
@@ -222,12 +229,34 @@ static void set_bdi(const struct server *server, const char *name, unsigned valu
 	fclose(file);
 }
 
+/* On a source behind a network or another daemon, what a loop waits for may never come. */
+static bool source_may_stall(const struct server *server)
+{
+	struct statfs st;
+
+	if (fstatfs(server->fs.root_fd, &st))
+		return false;
+	switch ((uint32_t)st.f_type) {
+	case FUSE_SUPER_MAGIC:
+	case NFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case CIFS_SUPER_MAGIC:
+	case CEPH_SUPER_MAGIC:
+	case V9FS_MAGIC:
+	case AFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int start_loops(struct server *server)
 {
 	struct loop_group_config config = {
 		.loops = server->loops,
 		.depth = server->options->queue_depth,
 		.payload = MAX_WRITE,
+		.careful = source_may_stall(server),
 		.uring = server->uring,
 		.device = fuse_session_fd(server->session),
 		.transport = &transport_dev,
@@ -286,14 +315,17 @@ static void write_stats(FILE *out, void *user)
 	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
 		BATCHIOFS_VERSION, server->source, server->mountpoint,
 		server->uring ? "uring" : "standard", transport_dev.name);
-	fprintf(out, "sharing shared\nfsync %s\nloops %u\nqueue_depth %u\npid %d\n",
+	fprintf(out, "sharing shared\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\npid %d\n",
 		server->options->fsync == FSYNC_DATA ? "data" : "strict", server->loops,
-		server->options->queue_depth, getpid());
+		atomic_load(&server->fs.loops.extra), server->options->queue_depth, getpid());
 	fprintf(out,
-		"inodes.known %" PRIu64 "\ninodes.descriptors %" PRIu64
-		"\ninodes.bytes_each %" PRIu64 "\ninodes.reopened %" PRIu64 "\n",
-		inodes.inodes, inodes.fds, inodes.bytes_per_inode, inodes.reopened);
-	fprintf(out, "handles.open %" PRIu64 "\n", handle_count(server->fs.handles));
+		"inodes.known %" PRIu64 "\ninodes.forgotten %" PRIu64
+		"\ninodes.descriptors %" PRIu64 "\ninodes.bytes_each %" PRIu64
+		"\ninodes.reopened %" PRIu64 "\n",
+		inodes.inodes, inodes.forgotten, inodes.fds, inodes.bytes_per_inode,
+		inodes.reopened);
+	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
+		handle_count(server->fs.handles), locks_waiting(server->fs.locks));
 	stats_print(&sum, out);
 }
 
@@ -360,6 +392,7 @@ static int run_mount(struct server *server, serve_ready *ready, void *user)
 	ready(user);
 	run(server);
 	error = loop_group_join(&server->fs.loops);
+	fs_end(&server->fs);
 	detach(server);
 	return error == -ENODEV || error == 0 ? EXIT_OK : EXIT_SYSTEM;
 }

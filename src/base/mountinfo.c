@@ -60,7 +60,8 @@ static bool parse_line(char *line, struct mount_entry *out)
 	return true;
 }
 
-int mountinfo_find(const char *point, struct mount_entry *out)
+/* The last line that has the point, or (NULL) that has the device of out. */
+static int find(const char *point, struct mount_entry *out)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
 	_cleanup_free struct mount_entry *entry = malloc(sizeof(*entry));
@@ -76,13 +77,28 @@ int mountinfo_find(const char *point, struct mount_entry *out)
 	}
 	/* Later lines lie on top of earlier ones. */
 	while (getline(&line, &size, file) >= 0) {
-		if (parse_line(line, entry) && !strcmp(entry->point, point)) {
+		if (!parse_line(line, entry))
+			continue;
+		if (point ? !strcmp(entry->point, point)
+			  : entry->major == out->major && entry->minor == out->minor) {
 			*out = *entry;
 			result = 0;
 		}
 	}
 	fclose(file);
 	return result;
+}
+
+int mountinfo_find(const char *point, struct mount_entry *out)
+{
+	return find(point, out);
+}
+
+bool mountinfo_elsewhere(const struct mount_entry *mount)
+{
+	struct mount_entry found = *mount;
+
+	return find(NULL, &found) == 0;
 }
 
 bool mountinfo_is_batchiofs(const struct mount_entry *entry)

@@ -22,6 +22,10 @@ struct mount_entry {
  * mounted there, or -errno. */
 int mountinfo_find(const char *point, struct mount_entry *out);
 
+/* Is the file system of `mount`, which was unmounted, still mounted at another place (a bind
+ * mount)? */
+bool mountinfo_elsewhere(const struct mount_entry *mount);
+
 /* Is it one of ours? */
 bool mountinfo_is_batchiofs(const struct mount_entry *entry);
 

@@ -21,6 +21,10 @@
 
 extern char **environ;
 
+/* How long the daemon may take to end before that is worth a word, and before we go without it. */
+#define QUIET_SECONDS 2
+#define WAIT_SECONDS  60
+
 int cmd_find_mount(const char *path, struct mount_entry *out)
 {
 	char point[PATH_MAX];
@@ -81,15 +85,38 @@ static int daemon_pidfd(int daemon)
 	return (int)syscall(SYS_pidfd_open, peer.pid, 0);
 }
 
-/* The connection ends when the daemon has closed everything; its process is gone a moment later. */
-static void wait_for_end(int daemon, int pidfd)
+/* Waits until the connection ends. False after the time. */
+static bool connection_ends(int daemon, int seconds)
 {
-	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+	struct pollfd connection = {.fd = daemon, .events = POLLIN};
 	char byte;
 
-	do {
-		errno = 0;
-	} while (read(daemon, &byte, 1) > 0 || errno == EINTR);
+	while (poll(&connection, 1, seconds * 1000) > 0)
+		if (read(daemon, &byte, 1) <= 0 && errno != EINTR)
+			return true;
+	return false;
+}
+
+/*
+ * The connection ends when the daemon has closed everything; its process is gone a moment later.
+ * Not for ever: a copy of the mount in another mount namespace (a container's) keeps the daemon
+ * going.
+ */
+static void wait_for_end(const char *point, int daemon, int pidfd)
+{
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+
+	if (!connection_ends(daemon, QUIET_SECONDS)) {
+		log_warning(
+			"%s is unmounted; waiting for its daemon, which is still writing or serves "
+			"a copy of the mount in another mount namespace",
+			point);
+		if (!connection_ends(daemon, WAIT_SECONDS)) {
+			log_warning(
+				"%s: not waiting any longer: the source is still in use", point);
+			return;
+		}
+	}
 	if (pidfd >= 0)
 		poll(&ended, 1, 5000);
 }
@@ -130,7 +157,8 @@ int cmd_umount(int argc, char **argv)
 	daemon = lazy ? -1 : control_ask(&mount, "wait\n");
 	pidfd = daemon_pidfd(daemon);
 	status = unmount(mount.point, lazy, force);
-	if (!status && daemon >= 0)
-		wait_for_end(daemon, pidfd);
+	/* That was not all of it: the daemon goes on. */
+	if (!status && daemon >= 0 && !mountinfo_elsewhere(&mount))
+		wait_for_end(mount.point, daemon, pidfd);
 	return status;
 }

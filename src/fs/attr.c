@@ -17,6 +17,7 @@
 #include "fs/inode.h"
 #include "fs/priv.h"
 
+#define OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
 #define TIMES                                                                                      \
 	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |                     \
 		FUSE_SET_ATTR_MTIME_NOW)
@@ -85,8 +86,9 @@ static int set_mode(struct fs *fs, const char *number, mode_t mode)
 	return fchmodat(fs->proc_fd, number, mode & 07777, 0) < 0 ? -errno : 0;
 }
 
-static int set_size(struct fs *fs, const struct target *t, const char *number, off_t size)
+static int set_size(fuse_req_t req, const struct target *t, const char *number, off_t size)
 {
+	struct fs *fs = fs_of(req);
 	mode_t type = inode_type(fs->inodes, t->ino);
 	_cleanup_fd int opened = -1;
 	int fd = t->fd;
@@ -102,7 +104,7 @@ static int set_size(struct fs *fs, const struct target *t, const char *number, o
 	}
 	/* A change of owner takes the bits by itself. */
 	if (priv_kill_asked())
-		priv_kill(fs, t->ino, fd);
+		priv_kill(req, t->ino, fd);
 	return ftruncate(fd, size) < 0 ? -errno : 0;
 }
 
@@ -126,18 +128,20 @@ static int set_times(struct fs *fs, const char *number, const struct stat *attr,
 }
 
 /* ctime is the source's own affair. */
-static int set_all(struct fs *fs, const struct target *t, const struct stat *attr, int to_set)
+static int set_all(fuse_req_t req, const struct target *t, const struct stat *attr, int to_set)
 {
+	struct fs *fs = fs_of(req);
 	char number[16];
 	int result = 0;
 
 	snprintf(number, sizeof(number), "%d", t->fd);
-	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+	/* Nothing at all is chown(-1, -1), which moves ctime and takes set-id bits. */
+	if (to_set & OWNER || !(to_set & (OWNER | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE | TIMES)))
 		result = set_owner(t->fd, attr, to_set);
 	if (result == 0 && to_set & FUSE_SET_ATTR_MODE)
 		result = set_mode(fs, number, attr->st_mode);
 	if (result == 0 && to_set & FUSE_SET_ATTR_SIZE)
-		result = set_size(fs, t, number, attr->st_size);
+		result = set_size(req, t, number, attr->st_size);
 	if (result == 0 && to_set & TIMES)
 		result = set_times(fs, number, attr, to_set);
 	return result;
@@ -152,7 +156,7 @@ void fs_setattr(
 	int result = target_get(fs, ino, fi, &target);
 
 	if (result == 0) {
-		result = set_all(fs, &target, attr, to_set);
+		result = set_all(req, &target, attr, to_set);
 		if (result == 0)
 			result = fresh(fs, target.fd, &now);
 		target_put(fs, &target);

@@ -362,7 +362,7 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		return;
 	}
 	if (priv_kill_asked())
-		priv_kill(d->fs, ino, d->fd);
+		priv_kill(req, ino, d->fd);
 	push(d, ino);
 }
 

@@ -9,12 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
@@ -61,15 +61,11 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	int path_fd = inode_get(fs->inodes, ino);
 	struct handle *handle;
-	char number[16];
 	int fd = path_fd;
 
 	if (path_fd >= 0) {
 		/* By way of /proc: "." would ask for the right to search the directory as well. */
-		snprintf(number, sizeof(number), "%d", path_fd);
-		fd = openat(fs->proc_fd, number, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (fd < 0)
-			fd = -errno;
+		fd = file_reopen(fs, path_fd, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		inode_put(fs->inodes, ino);
 	}
 	if (fd < 0) {
@@ -127,7 +123,7 @@ static int add_entry(struct listing *l, const struct linux_dirent64 *d)
 	if (l->plus && !is_dot(d->d_name)) {
 		int result = l->learned == PLUS_COUNT
 				     ? -EMFILE
-				     : namespace_lookup(l->fs, l->fd, d->d_name, &entry);
+				     : namespace_lookup_here(l->fs, l->fd, d->d_name, &entry);
 
 		if (result == -ENOENT)
 			return 1;

@@ -17,6 +17,7 @@
 #include "fs/cred.h"
 #include "fs/file_table.h"
 #include "fs/fs.h"
+#include "fs/lock.h"
 #include "fs/priv.h"
 #include "loop/loop.h"
 
@@ -39,18 +40,29 @@ static int source_flags(int flags)
 	       O_CLOEXEC;
 }
 
-/* Opens the object behind an O_PATH descriptor. It is a regular file: opening it has no effect of
- * its own. */
-static int reopen(struct fs *fs, int path_fd, int flags)
+/* Reading leaves no time of access behind where the mount is to have none. */
+static int quiet(const struct fs *fs)
+{
+	return fs->config.keep_atime ? O_NOATIME : 0;
+}
+
+/* It is a regular file or a directory: opening it has no effect of its own. */
+int file_reopen(struct fs *fs, int fd, int flags)
 {
 	char name[16];
-	int fd;
+	int again;
 
-	snprintf(name, sizeof(name), "%d", path_fd);
-	fd = openat(fs->proc_fd, name, flags);
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && inode_relieve(fs->inodes))
-		fd = openat(fs->proc_fd, name, flags);
-	return fd < 0 ? -errno : fd;
+	flags |= quiet(fs);
+	snprintf(name, sizeof(name), "%d", fd);
+	again = openat(fs->proc_fd, name, flags);
+	/* Somebody else's, and no right to read it without a trace. */
+	if (again < 0 && errno == EPERM && quiet(fs)) {
+		flags &= ~O_NOATIME;
+		again = openat(fs->proc_fd, name, flags);
+	}
+	if (again < 0 && (errno == EMFILE || errno == ENFILE) && inode_relieve(fs->inodes))
+		again = openat(fs->proc_fd, name, flags);
+	return again < 0 ? -errno : again;
 }
 
 static int open_inode(struct fs *fs, fuse_ino_t ino, int flags)
@@ -64,7 +76,7 @@ static int open_inode(struct fs *fs, fuse_ino_t ino, int flags)
 	path_fd = inode_get(fs->inodes, ino);
 	if (path_fd < 0)
 		return path_fd;
-	fd = reopen(fs, path_fd, source_flags(flags));
+	fd = file_reopen(fs, path_fd, source_flags(flags));
 	inode_put(fs->inodes, ino);
 	return fd;
 }
@@ -131,7 +143,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int result;
 
 	if (fd >= 0 && (fi->flags & O_TRUNC) && priv_kill_asked())
-		priv_kill(fs, ino, fd);
+		priv_kill(req, ino, fd);
 	result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
 
 	if (result < 0)
@@ -179,6 +191,7 @@ static int create_as_caller(
 
 	if (dir_fd < 0)
 		return dir_fd;
+	flags |= quiet(fs);
 	fd = cred_enter(&scope, req);
 	if (fd == 0) {
 		fd = create_in(dir_fd, name, mode, flags);
@@ -220,7 +233,7 @@ static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, in
 		return result;
 	fd = open_inode(fs, entry->ino, flags);
 	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())
-		priv_kill(fs, entry->ino, fd);
+		priv_kill(req, entry->ino, fd);
 	if (fd < 0)
 		inode_forget(fs->inodes, entry->ino, 1);
 	return fd;
@@ -313,10 +326,15 @@ void fs_create(
 
 void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
+
 	/* close(2) of a local file reports nothing, fsync does; the kernel need not ask again. */
-	(void)ino;
-	(void)fi;
-	fs_reply(req, -ENOSYS);
+	if (!fs->config.posix_locks) {
+		fs_reply(req, -ENOSYS);
+		return;
+	}
+	lock_flush(fs, ino, fi->lock_owner);
+	fs_reply(req, 0);
 }
 
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -325,6 +343,7 @@ void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
 
 	if (handle) {
+		lock_release(fs, file_of(fs->files, ino), handle);
 		file_remove_handle(fs->files, ino, handle);
 		handle_free(fs->handles, handle);
 	}
@@ -339,7 +358,7 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	int fd = handle ? file_fd(fs, handle, 0) : -EBADF;
 
 	if (fd >= 0 && priv_kill_due(req))
-		priv_kill(fs, ino, fd);
+		priv_kill(req, ino, fd);
 	if (fd >= 0)
 		fd = fallocate(fd, mode, offset, length) ? -errno : 0;
 	fs_reply(req, fd);
@@ -382,7 +401,7 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		return;
 	}
 	if (priv_kill_due(req))
-		priv_kill(fs, ino_out, out_fd);
+		priv_kill(req, ino_out, out_fd);
 	copied = copy_file_range(
 		in_fd, &off_in, out_fd, &off_out, len < COPY_MAX ? len : COPY_MAX, (unsigned)flags);
 	if (copied < 0)

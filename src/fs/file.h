@@ -27,6 +27,7 @@ struct file {
 	pthread_mutex_t lock; /* of all below */
 	struct co_file queue;
 	struct list handles; /* handle.node, in order of opening */
+	struct list lock_owners; /* lock.c's */
 	/*
 	 * All flushes go through this descriptor: a duplicate of the oldest opener's, made by the
 	 * first flush. The kernel reports a write-back error once per open file description; the
@@ -50,6 +51,12 @@ void file_unref(struct file_table *table, struct file *file);
  * first of its kind. Stays open as long as the handle. Returns it, or -errno.
  */
 int file_fd(struct fs *fs, struct handle *handle, int variant);
+
+/*
+ * Opens anew the regular file or directory behind a descriptor of any kind. Returns the descriptor,
+ * or -errno.
+ */
+int file_reopen(struct fs *fs, int fd, int flags);
 
 /* FD_… bits of open flags. */
 int file_variant(int flags);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fs/file_table.h"
+#include "fs/lock.h"
 
 /* As many as the inode table can number; untouched pages cost nothing. */
 #define FILE_SLOTS (64u << 20)
@@ -58,6 +59,7 @@ static struct file *file_new(struct file_table *table, fuse_ino_t ino)
 	file->flush_fd = -1;
 	pthread_mutex_init(&file->lock, NULL);
 	list_init(&file->handles);
+	list_init(&file->lock_owners);
 	co_file_init(&file->queue, &table->limits);
 	return file;
 }
@@ -65,6 +67,7 @@ static struct file *file_new(struct file_table *table, fuse_ino_t ino)
 static void file_free(struct file *file)
 {
 	list_del(&file->node);
+	lock_drop_all(file);
 	if (file->flush_fd >= 0)
 		close(file->flush_fd);
 	pthread_mutex_destroy(&file->lock);

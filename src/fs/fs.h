@@ -23,6 +23,9 @@ struct fs_config {
 	double attr_timeout; /* seconds */
 	double entry_timeout; /* seconds */
 	bool fsync_data; /* fsync=data: a full fsync becomes fdatasync */
+	bool posix_locks; /* record locks are forwarded to the source */
+	bool flock; /* so are flock(2)'s */
+	bool keep_atime; /* ro, noatime: reading leaves no trace in the source */
 	bool direct_io_all; /* cache=none: no page cache for any file */
 	bool no_statx; /* allow_root: libfuse keeps others out, and never sees STATX */
 	bool privileged; /* we act for other users: effective uid 0 */
@@ -30,12 +33,15 @@ struct fs_config {
 	size_t max_write;
 };
 
+struct locks;
+
 struct fs {
 	struct fs_config config;
 	struct fuse_session *session;
 	struct inode_table *inodes;
 	struct handle_table *handles;
 	struct file_table *files;
+	struct locks *locks;
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */
 	int proc_fd; /* O_PATH of /proc/self/fd, to reopen descriptors by number */
@@ -87,6 +93,8 @@ int fs_lookup_child(
  * reached by path after. 0, or -errno with a message logged.
  */
 int fs_init(struct fs *fs, const char *source, const struct fs_config *config);
+/* The loops have ended: answers what still waits beside them. The session is still there. */
+void fs_end(struct fs *fs);
 /* Frees what fs_init() made. The loops have ended. */
 void fs_destroy(struct fs *fs);
 /* libfuse's callbacks, for fuse_session_new(); its userdata is the struct fs. */
@@ -151,6 +159,12 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	struct fuse_file_info *fi_out, size_t len, int flags);
 void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
 	unsigned flags, const void *in_buf, size_t in_bufsz, size_t out_bufsz);
+
+/* lock.c: only with posix_locks, flock */
+void fs_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
+void fs_setlk(
+	fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void fs_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
 
 /* data.c */
 void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);

@@ -17,6 +17,7 @@
 #include <sys/random.h>
 
 #include "base/cleanup.h"
+#include "fs/file_id.h"
 #include "fs/slots.h"
 
 enum {
@@ -30,6 +31,7 @@ struct inode_table {
 	int root_mount; /* mount id, as name_to_handle_at() gives it */
 	uint64_t root_dev;
 	unsigned max_fds;
+	unsigned max_forgotten;
 	bool can_drop; /* open_by_handle_at() works here */
 	_Atomic bool dropped; /* some descriptor was, ever */
 
@@ -56,45 +58,6 @@ static void close_all(struct closing *closing)
 	for (int i = 0; i < closing->n; i++)
 		close(closing->fds[i]);
 	closing->n = 0;
-}
-
-/* ---- file handles ---- */
-
-/* 0 or -errno; *mount is the mount id. */
-static int file_id_of(int fd, struct file_id *id, int *mount)
-{
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + FILE_ID_BYTES];
-	} u;
-
-	u.handle.handle_bytes = FILE_ID_BYTES;
-	if (name_to_handle_at(fd, "", &u.handle, mount, AT_EMPTY_PATH) < 0)
-		return -errno;
-	id->type = u.handle.handle_type;
-	id->len = u.handle.handle_bytes;
-	memcpy(id->bytes, u.handle.f_handle, id->len);
-	return 0;
-}
-
-static int file_id_open(int root_fd, const struct file_id *id)
-{
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + FILE_ID_BYTES];
-	} u;
-	int fd;
-
-	u.handle.handle_type = id->type;
-	u.handle.handle_bytes = id->len;
-	memcpy(u.handle.f_handle, id->bytes, id->len);
-	fd = open_by_handle_at(root_fd, &u.handle, O_PATH | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-static bool file_id_equal(const struct file_id *a, const struct file_id *b)
-{
-	return a->type == b->type && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
 /* ---- slots ---- */
@@ -207,22 +170,52 @@ static struct slot *slot_find(struct inode_table *table, int fd, const struct st
 	if (slot->type == (attr->st_mode & S_IFMT) >> 12) {
 		if (slot->fd >= 0)
 			return slot;
-		if (file_id_of(fd, &id, &mount) == 0 && file_id_equal(&id, &slot->id))
+		if (file_id_of(fd, &id, &mount) == 0 && file_id_equal(&id, &slot->id)) {
+			forgotten_remove(&table->slots, slot);
 			return slot;
+		}
 	}
 	index_remove(&table->slots, slot);
+	if (slot->flags & SLOT_FORGOTTEN) {
+		forgotten_remove(&table->slots, slot);
+		slot_free(&table->slots, slot);
+	}
 	return NULL;
 }
 
-/* Frees a slot that nobody knows or uses. Returns a descriptor to be closed, or -1. */
+/* A forgotten object that a handle brings back keeps its number; the one forgotten first makes room
+ * for it. */
+static void slot_keep(struct inode_table *table, struct slot *slot)
+{
+	struct slots *slots = &table->slots;
+
+	forgotten_add(slots, slot);
+	if (slots->n_forgotten > table->max_forgotten) {
+		struct slot *oldest = forgotten_oldest(slots);
+
+		forgotten_remove(slots, oldest);
+		index_remove(slots, oldest);
+		slot_free(slots, oldest);
+	}
+}
+
+/* Lets go of a slot that nobody knows or uses. Returns a descriptor to be closed, or -1. */
 static int slot_settle(struct inode_table *table, struct slot *slot)
 {
+	bool keep;
 	int fd;
 
 	if (slot->nlookup || slot->pins)
 		return -1;
-	index_remove(&table->slots, slot);
+	/* One out of the index is a recycled inode number's former owner. */
+	keep = table->max_forgotten && table->can_drop && slot->flags & SLOT_INDEXED &&
+	       (slot->fd < 0 || droppable(table, slot));
 	fd = unhold(&table->slots, slot);
+	if (keep) {
+		slot_keep(table, slot);
+		return fd;
+	}
+	index_remove(&table->slots, slot);
 	slot_free(&table->slots, slot);
 	return fd;
 }
@@ -290,7 +283,7 @@ void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup)
 		return;
 	pthread_mutex_lock(&table->lock);
 	slot = slot_of(table, ino);
-	if (slot && nlookup <= slot->nlookup) {
+	if (slot && !(slot->flags & SLOT_FORGOTTEN) && nlookup <= slot->nlookup) {
 		slot->nlookup -= nlookup;
 		fd = slot_settle(table, slot);
 	}
@@ -352,6 +345,7 @@ int inode_get(struct inode_table *table, fuse_ino_t ino)
 	pthread_mutex_lock(&table->lock);
 	slot = slot_of(table, ino);
 	if (slot) {
+		forgotten_remove(&table->slots, slot);
 		slot->pins++;
 		slot->flags |= SLOT_REFERENCED;
 		if (slot->fd < 0)
@@ -433,7 +427,8 @@ void inode_number(struct inode_table *table, struct stat *attr)
 void inode_get_usage(struct inode_table *table, struct inode_usage *out)
 {
 	pthread_mutex_lock(&table->lock);
-	out->inodes = table->slots.used;
+	out->inodes = table->slots.used - table->slots.n_forgotten;
+	out->forgotten = table->slots.n_forgotten;
 	out->fds = table->slots.n_held;
 	out->reopened = table->reopened;
 	pthread_mutex_unlock(&table->lock);
@@ -488,7 +483,7 @@ static int add_root(struct inode_table *table)
 	return 0;
 }
 
-int inode_table_new(int root_fd, unsigned max_fds, struct inode_table **out)
+int inode_table_new(int root_fd, unsigned max_fds, unsigned max_forgotten, struct inode_table **out)
 {
 	struct inode_table *table = calloc(1, sizeof(*table));
 	int result;
@@ -499,6 +494,7 @@ int inode_table_new(int root_fd, unsigned max_fds, struct inode_table **out)
 	pthread_mutex_init(&table->device_lock, NULL);
 	table->root_fd = root_fd;
 	table->max_fds = max_fds;
+	table->max_forgotten = max_forgotten;
 	/* From anywhere, so that node id and generation of an earlier mount name nothing in this
 	 * one. */
 	if (getrandom(&table->generation, sizeof(table->generation), GRND_NONBLOCK) < 0)

@@ -9,6 +9,11 @@
  * descriptors of objects with a file handle are closed, least recently used first, and reopened by
  * handle on demand; a handle names exactly one object, so a renamed or replaced file is never
  * mistaken for another.
+ *
+ * What the kernel has forgotten may be asked for again by number: an NFS server's clients keep it.
+ * So the slots of such objects stay, with the handle and without a descriptor, up to a bound; over
+ * it those go that were forgotten first, and their numbers, given out anew with another generation,
+ * are stale.
  */
 #ifndef FS_INODE_H
 #define FS_INODE_H
@@ -23,10 +28,12 @@ struct inode_table;
 
 /*
  * Makes the table with the root in it. root_fd: O_RDONLY directory, stays the caller's and open.
- * max_fds: bound of descriptors held for slots. *out is the caller's, freed by inode_table_free().
+ * max_fds: bound of descriptors held for slots. max_forgotten: of slots kept after they were
+ * forgotten. *out is the caller's, freed by inode_table_free().
  * 0 or -errno.
  */
-int inode_table_new(int root_fd, unsigned max_fds, struct inode_table **out);
+int inode_table_new(
+	int root_fd, unsigned max_fds, unsigned max_forgotten, struct inode_table **out);
 void inode_table_free(struct inode_table *table);
 
 /*
@@ -71,6 +78,7 @@ bool inode_relieve(struct inode_table *table);
 
 struct inode_usage {
 	uint64_t inodes; /* known to the kernel */
+	uint64_t forgotten; /* kept besides, for who asks again by number */
 	uint64_t fds; /* O_PATH descriptors held */
 	uint64_t bytes_per_inode;
 	uint64_t reopened; /* descriptors reopened by handle */

@@ -109,6 +109,10 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 	if (command.in)
 		memcpy(&value, in_buf, command.in);
 	result = run(fs_of(req), ino, fi, command.number, &value);
+	/* The kernel doesn't know that this moved the time of change. Attributes only, as in
+	 * priv.c. */
+	if (result == 0 && command.in)
+		fuse_lowlevel_notify_inval_inode(fs_of(req)->session, ino, -1, 0);
 	if (result < 0)
 		fs_reply(req, result);
 	else

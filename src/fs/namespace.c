@@ -14,6 +14,7 @@
 #include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
@@ -105,6 +106,19 @@ int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_en
 	return result == 0 && entry->ino == FUSE_ROOT_ID ? -ELOOP : result;
 }
 
+int namespace_lookup_here(
+	struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry)
+{
+	_cleanup_fd int fd = open_on_mount(dir_fd, name);
+	struct stat attr;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &attr) < 0)
+		return -errno;
+	return learn(fs, steal_fd(&fd), &attr, entry);
+}
+
 int fs_lookup_child(
 	struct fs *fs, fuse_ino_t parent, const char *name, struct fuse_entry_param *entry)
 {
@@ -133,11 +147,90 @@ static void reply_entry(fuse_req_t req, int result, const struct fuse_entry_para
 		inode_forget(fs->inodes, entry->ino, 1);
 }
 
+/* What is behind fd, which stays the caller's. */
+static int learn_again(struct fs *fs, int fd, struct fuse_entry_param *entry)
+{
+	_cleanup_fd int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	struct stat attr;
+
+	if (again < 0 || fstat(again, &attr) < 0)
+		return -errno;
+	return learn(fs, steal_fd(&again), &attr, entry);
+}
+
+/* "." of an object of any kind: so asks who has a number but no name (NFS servers). */
+static int lookup_self(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *entry)
+{
+	int fd = inode_get(fs->inodes, ino);
+	int result;
+
+	if (fd < 0)
+		return fd;
+	result = learn_again(fs, fd, entry);
+	inode_put(fs->inodes, ino);
+	return result;
+}
+
+static bool same_object(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Whether the way up from the directory fd leads to the source's root: it may have been moved out.
+ */
+static bool beneath_root(struct fs *fs, int fd)
+{
+	_cleanup_fd int at = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	struct stat root, here, before = {0};
+
+	if (at < 0 || fstat(fs->root_fd, &root) < 0)
+		return false;
+	while (fstat(at, &here) == 0 && !same_object(&here, &before)) {
+		int up;
+
+		if (same_object(&here, &root))
+			return true;
+		up = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (up < 0)
+			return false;
+		close(at);
+		at = up;
+		before = here;
+	}
+	return false;
+}
+
+/* ".." of a directory, for the same. The root is its own. */
+static int lookup_parent(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *entry)
+{
+	_cleanup_fd int parent = -1;
+	int fd;
+
+	if (ino == FUSE_ROOT_ID)
+		return lookup_self(fs, ino, entry);
+	fd = inode_get(fs->inodes, ino);
+	if (fd < 0)
+		return fd;
+	parent = open_across(fs, fd, "..");
+	inode_put(fs->inodes, ino);
+	if (parent < 0)
+		return parent;
+	return beneath_root(fs, parent) ? learn_again(fs, parent, entry) : -ESTALE;
+}
+
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	struct fs *fs = fs_of(req);
 	struct fuse_entry_param entry;
+	int result;
 
-	reply_entry(req, fs_lookup_child(fs_of(req), parent, name, &entry), &entry);
+	if (!strcmp(name, "."))
+		result = lookup_self(fs, parent, &entry);
+	else if (!strcmp(name, ".."))
+		result = lookup_parent(fs, parent, &entry);
+	else
+		result = fs_lookup_child(fs, parent, name, &entry);
+	reply_entry(req, result, &entry);
 }
 
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -264,22 +357,17 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 	int fd = inode_get(fs->inodes, ino);
 	int dir_fd = fd < 0 ? fd : inode_get(fs->inodes, newparent);
 	char number[16];
-	struct stat attr;
 	int result = dir_fd < 0 ? dir_fd : 0;
 
 	if (result == 0) {
 		/* By way of /proc: without a name AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH. */
 		snprintf(number, sizeof(number), "%d", fd);
-		if (linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0 ||
-			fstat(fd, &attr) < 0)
+		if (linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0)
 			result = -errno;
 		inode_put(fs->inodes, newparent);
 	}
-	if (result == 0) {
-		int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-
-		result = again < 0 ? -errno : learn(fs, again, &attr, entry);
-	}
+	if (result == 0)
+		result = learn_again(fs, fd, entry);
 	if (fd >= 0)
 		inode_put(fs->inodes, ino);
 	return result;

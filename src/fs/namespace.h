@@ -20,4 +20,11 @@ int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *att
  */
 int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry);
 
+/*
+ * The same of a child that is no mount point; else -EXDEV. A listing asks so: what is mounted there
+ * may not answer, which is of no concern to who only reads the directory.
+ */
+int namespace_lookup_here(
+	struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry);
+
 #endif

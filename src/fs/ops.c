@@ -16,6 +16,10 @@
 #include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/lock.h"
+
+/* Objects that stay known after the kernel forgot them, at about 100 bytes each. */
+#define FORGOTTEN_MAX (1u << 20)
 
 int fs_check_name(const char *name)
 {
@@ -44,11 +48,15 @@ static void fs_init_callback(void *userdata, struct fuse_conn_info *conn)
 	conn->want &=
 		~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 			    FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS);
-	conn->want |=
-		conn->capable &
-		(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
-			FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR | FUSE_CAP_CACHE_SYMLINKS);
+	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+					      FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
+					      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+					      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR |
+					      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT);
+	if (fs->config.posix_locks)
+		conn->want |= conn->capable & FUSE_CAP_POSIX_LOCKS;
+	if (fs->config.flock)
+		conn->want |= conn->capable & FUSE_CAP_FLOCK_LOCKS;
 	/* The source's file system applies umask or default ACL itself, as the caller (cred.h). */
 	conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
 	if (fs->config.privileged)
@@ -87,6 +95,9 @@ static const struct fuse_lowlevel_ops operations = {
 	.getxattr = fs_getxattr,
 	.listxattr = fs_listxattr,
 	.removexattr = fs_removexattr,
+	.getlk = fs_getlk,
+	.setlk = fs_setlk,
+	.flock = fs_flock,
 	.fallocate = fs_fallocate,
 	.lseek = fs_lseek,
 	.copy_file_range = fs_copy_file_range,
@@ -121,10 +132,11 @@ static void extend_init(
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
 	}
+	/* libfuse 3.14 forgets to say that lookups in one directory may come together. */
 	/* We take set-id bits and capabilities away ourselves (priv.c): else every write asks for
 	 * an xattr first. */
 	if (header->len >= sizeof(*header) + 16)
-		out->flags |= in->flags & FUSE_HANDLE_KILLPRIV_V2;
+		out->flags |= in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS);
 	atomic_store(&fs->answering, true);
 }
 
@@ -223,16 +235,23 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	fs->root_fd = fs->proc_fd = -1;
 	error = open_source(fs, source);
 	if (!error)
-		error = inode_table_new(fs->root_fd, inode_fds(), &fs->inodes);
+		error = inode_table_new(fs->root_fd, inode_fds(), FORGOTTEN_MAX, &fs->inodes);
 	/* After the limits were raised. */
 	cred_give_up_resources();
 	if (!error)
 		error = handle_table_new(&fs->handles);
 	if (!error)
 		error = file_table_new(&fs->files);
+	if (!error)
+		error = locks_new(&fs->locks);
 	if (error)
 		fs_destroy(fs);
 	return error;
+}
+
+void fs_end(struct fs *fs)
+{
+	locks_end(fs->locks);
 }
 
 void fs_destroy(struct fs *fs)
@@ -240,6 +259,7 @@ void fs_destroy(struct fs *fs)
 	file_table_free(fs->files);
 	handle_table_free(fs->handles);
 	inode_table_free(fs->inodes);
+	locks_free(fs->locks);
 	if (fs->proc_fd >= 0)
 		close(fs->proc_fd);
 	if (fs->root_fd >= 0)
@@ -247,5 +267,6 @@ void fs_destroy(struct fs *fs)
 	fs->files = NULL;
 	fs->handles = NULL;
 	fs->inodes = NULL;
+	fs->locks = NULL;
 	fs->root_fd = fs->proc_fd = -1;
 }

@@ -32,8 +32,26 @@ bool priv_kill_due(fuse_req_t req)
 	return fuse_req_ctx(req)->uid != 0;
 }
 
-void priv_kill(const struct fs *fs, fuse_ino_t ino, int fd)
+/* Groups that cannot be learnt are none. */
+static bool caller_in_group(fuse_req_t req, gid_t gid)
 {
+	gid_t groups[256];
+	int n;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, 256, groups);
+	if (n > 256)
+		n = 256;
+	for (int i = 0; i < n; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+void priv_kill(fuse_req_t req, fuse_ino_t ino, int fd)
+{
+	const struct fs *fs = fs_of(req);
 	struct stat st;
 	mode_t bits;
 
@@ -41,9 +59,9 @@ void priv_kill(const struct fs *fs, fuse_ino_t ino, int fd)
 	if (!fs->config.privileged || fstat(fd, &st))
 		return;
 	bits = st.st_mode & S_ISUID;
-	/* Without group execution the bit means mandatory locking, not identity. */
-	if (st.st_mode & S_IXGRP)
-		bits |= st.st_mode & S_ISGID;
+	/* Without group execution the bit is no identity: members of the group may keep it. */
+	if ((st.st_mode & S_ISGID) && ((st.st_mode & S_IXGRP) || !caller_in_group(req, st.st_gid)))
+		bits |= S_ISGID;
 	if (!bits || fchmod(fd, (st.st_mode & 07777) & ~bits))
 		return;
 	/* Attributes only: this waits for nothing that the loop would have to do. */

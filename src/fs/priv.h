@@ -13,8 +13,6 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 
-struct fs;
-
 /* Does the WRITE, OPEN, CREATE or SETATTR being dispatched ask for it (libfuse 3.14 does not say)?
  */
 bool priv_kill_asked(void);
@@ -27,6 +25,6 @@ bool priv_kill_due(fuse_req_t req);
  * Takes the bits from the open regular file fd of ino, where it has them, and tells the kernel,
  * which may know an older mode. Before the change, as the kernel does.
  */
-void priv_kill(const struct fs *fs, fuse_ino_t ino, int fd);
+void priv_kill(fuse_req_t req, fuse_ino_t ino, int fd);
 
 #endif

@@ -187,6 +187,45 @@ void index_remove(struct slots *slots, struct slot *slot)
 		index_resize(slots, slots->index_size / 2);
 }
 
+/* ---- forgotten ones ---- */
+
+void forgotten_add(struct slots *slots, struct slot *slot)
+{
+	uint32_t n = slot_number(slots, slot) + 1;
+
+	slot->newer = 0;
+	slot->older = slots->newest;
+	if (slots->newest)
+		slots->slot[slots->newest - 1].newer = n;
+	else
+		slots->oldest = n;
+	slots->newest = n;
+	slots->n_forgotten++;
+	slot->flags |= SLOT_FORGOTTEN;
+}
+
+void forgotten_remove(struct slots *slots, struct slot *slot)
+{
+	if (!(slot->flags & SLOT_FORGOTTEN))
+		return;
+	if (slot->newer)
+		slots->slot[slot->newer - 1].older = slot->older;
+	else
+		slots->newest = slot->older;
+	if (slot->older)
+		slots->slot[slot->older - 1].newer = slot->newer;
+	else
+		slots->oldest = slot->newer;
+	slots->n_forgotten--;
+	slot->flags &= ~SLOT_FORGOTTEN;
+	slot->nlookup = 0;
+}
+
+struct slot *forgotten_oldest(struct slots *slots)
+{
+	return &slots->slot[slots->oldest - 1];
+}
+
 /* ---- held descriptors ---- */
 
 int held_reserve(struct slots *slots)

@@ -13,8 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fs/file_id.h"
+
 enum {
-	FILE_ID_BYTES = 40,
 	CHUNK_SLOTS = 512, /* memory of free slots goes back by the chunk */
 };
 
@@ -23,19 +24,19 @@ enum slot_flag {
 	SLOT_INDEXED = 2, /* found by device and inode number */
 	SLOT_REFERENCED = 4, /* used since the clock's hand passed */
 	SLOT_KEEP = 8, /* no handle brings this object back: the descriptor stays */
-};
-
-/* What open_by_handle_at() takes. */
-struct file_id {
-	int32_t type;
-	uint8_t len;
-	uint8_t bytes[FILE_ID_BYTES];
+	SLOT_FORGOTTEN = 16, /* on the list of the forgotten */
 };
 
 struct slot {
 	uint64_t dev;
 	uint64_t ino;
-	uint64_t nlookup;
+	union {
+		uint64_t nlookup;
+		struct { /* forgotten: slot number + 1, or 0 */
+			uint32_t newer;
+			uint32_t older;
+		};
+	};
 	uint32_t generation;
 	uint32_t next; /* slot number + 1 of the next one in the index's chain, or 0 */
 	int32_t fd; /* O_PATH, -1 after it was dropped */
@@ -65,6 +66,9 @@ struct slots {
 	uint32_t index_size; /* a power of two */
 	uint32_t indexed;
 
+	uint32_t newest, oldest; /* forgotten slots: slot number + 1, or 0 */
+	uint32_t n_forgotten;
+
 	uint32_t *held; /* slots with a descriptor */
 	uint32_t n_held, held_size;
 };
@@ -88,6 +92,11 @@ void slot_free(struct slots *slots, struct slot *slot);
 void index_add(struct slots *slots, struct slot *slot);
 void index_remove(struct slots *slots, struct slot *slot);
 struct slot *index_find(struct slots *slots, uint64_t dev, uint64_t ino);
+
+/* The list of the forgotten. Removing one that is not on it is harmless. */
+void forgotten_add(struct slots *slots, struct slot *slot);
+void forgotten_remove(struct slots *slots, struct slot *slot);
+struct slot *forgotten_oldest(struct slots *slots);
 
 /* Room for one more descriptor, so that hold() cannot fail. 0 or -ENOMEM. */
 int held_reserve(struct slots *slots);

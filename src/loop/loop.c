@@ -13,6 +13,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "loop/keeper.h"
+
+/* A loop of the keeper's ends after this time without work. */
+#define IDLE_MS 2000
 
 static __thread struct loop *self;
 
@@ -48,14 +52,45 @@ static void dispatch(struct loop *loop, struct request *req)
 	loop->current = NULL;
 }
 
-/* Receives and dispatches up to LOOP_DRAIN requests. 0 or -errno. */
+/* Those that the turn's end hands to the backend; all others may wait for the source in dispatch().
+ */
+static bool is_data(const struct request *req)
+{
+	return req->opcode == FUSE_READ || req->opcode == FUSE_WRITE || req->opcode == FUSE_FSYNC;
+}
+
+/*
+ * What was dispatched before a request that gets stuck is stuck with it. Where that is to be
+ * feared, a ring is handed what there is before such a request.
+ */
+static void make_way(struct loop *loop, const struct request *req)
+{
+	const struct loop_group_config *config = &loop->group->config;
+
+	if (is_data(req) || !config->uring ||
+		!(config->careful ||
+			atomic_load_explicit(&loop->group->extra, memory_order_relaxed)))
+		return;
+	config->hooks.turn_end(loop, config->hooks.user);
+	/* What cannot start now starts with the turn's reap. */
+	batchio_flush(loop->bio);
+}
+
+/* Once it has happened, each request goes alone: data calls run inline may get stuck as well. */
+static unsigned turn_limit(const struct loop *loop)
+{
+	return atomic_load_explicit(&loop->group->extra, memory_order_relaxed) ? 1 : LOOP_DRAIN;
+}
+
+/* Receives and dispatches a bounded number of requests. 0 or -errno. */
 static int drain(struct loop *loop)
 {
 	struct transport *t = &loop->transport;
+	unsigned most = turn_limit(loop);
 	unsigned n = 0;
 	int got = 1;
 
-	while (n < LOOP_DRAIN && t->ready) {
+	while (n < most && t->ready) {
 		struct request *req = request_take(&loop->group->pool);
 
 		/* All are at work: one of them ends before there is room. */
@@ -68,6 +103,11 @@ static int drain(struct loop *loop)
 			break;
 		}
 		n++;
+		atomic_store_explicit(&loop->taken,
+			atomic_load_explicit(&loop->taken, memory_order_relaxed) + 1,
+			memory_order_relaxed);
+		if (n > 1)
+			make_way(loop, req);
 		dispatch(loop, req);
 	}
 	if (n) {
@@ -111,9 +151,19 @@ static void finish_work(struct loop *loop)
 			break;
 }
 
-/* Turns until the file system is unmounted, the group is stopped, or something fails. */
+/* Has a loop of the keeper's that has waited in vain nothing left to wait for? */
+static bool idle(const struct loop *loop)
+{
+	return batchio_inflight(loop->bio) == (size_t)loop->wake_armed + loop->transport.armed;
+}
+
+/*
+ * Turns until the file system is unmounted, the group is stopped, or something fails; a loop of the
+ * keeper's also ends when it has been idle for a while: 0.
+ */
 static int run(struct loop *loop)
 {
+	int patience = loop->number < loop->group->config.loops ? -1 : IDLE_MS;
 	struct transport *t = &loop->transport;
 	int error = arm_wake(loop);
 
@@ -132,9 +182,11 @@ static int run(struct loop *loop)
 			break;
 		/* Ready but out of requests: only a completion helps, here or on another loop. */
 		starved = t->ready && !loop->group->pool.available;
-		n = batchio_reap(loop->bio, t->ready && !starved ? 0 : 1, starved ? 10 : -1);
+		n = batchio_reap(loop->bio, t->ready && !starved ? 0 : 1, starved ? 10 : patience);
 		if (n < 0)
 			error = n;
+		else if (n == 0 && patience >= 0 && !t->ready && idle(loop))
+			break;
 	}
 	finish_work(loop);
 	return error;
@@ -187,15 +239,46 @@ static void end_all(struct loop *loop, int error)
 static void close_handle(struct loop *loop)
 {
 	struct batchio *bio = loop->bio;
+	struct batchio_counters io;
 
 	if (!bio)
 		return;
 	pthread_mutex_lock(&loop->group->lock);
-	batchio_get_counters(bio, &loop->ended_io);
+	batchio_get_counters(bio, &io);
+	stats_add_io(&loop->ended_io, &io);
 	loop->stats_bio = NULL;
 	pthread_mutex_unlock(&loop->group->lock);
 	batchio_close(bio);
 	loop->bio = NULL;
+}
+
+/* The thread becomes the loop's. 0, or -errno with *reason filled. */
+static int begin(struct loop *loop, struct batchio_error *reason)
+{
+	int error = unshare(CLONE_FS) ? -errno : 0;
+
+	self = loop;
+	/* A umask of the thread's own: requests create files with their callers' masks. */
+	if (error)
+		snprintf(reason->text, sizeof(reason->text), "unshare(CLONE_FS): %s",
+			strerror(-error));
+	else
+		error = make_handle(loop, reason);
+	loop->transport.bio = loop->bio;
+	return error;
+}
+
+/* The last that a loop's thread does with it. */
+static void end(struct loop *loop)
+{
+	struct loop_group *group = loop->group;
+	uint64_t one = 1;
+
+	close_handle(loop);
+	if (atomic_fetch_sub(&group->running, 1) == 1 &&
+		write(group->ended_fd, &one, sizeof(one)) < 0)
+		log_error("cannot report the end of the loops: %s", strerror(errno));
+	atomic_store(&loop->ended, true);
 }
 
 static void *loop_main(void *arg)
@@ -203,26 +286,35 @@ static void *loop_main(void *arg)
 	struct loop *loop = arg;
 	struct loop_group *group = loop->group;
 	struct batchio_error reason = {0};
-	uint64_t one = 1;
 	int error;
 
-	self = loop;
-	/* A umask of the thread's own: requests create files with their callers' masks. */
-	error = unshare(CLONE_FS) ? -errno : 0;
-	if (error)
-		snprintf(reason.text, sizeof(reason.text), "unshare(CLONE_FS): %s",
-			strerror(-error));
-	else
-		error = make_handle(loop, &reason);
+	error = begin(loop, &reason);
 	report_start(loop, error, &reason);
-	if (!group->start_error) {
-		loop->transport.bio = loop->bio;
+	if (!group->start_error)
 		end_all(loop, run(loop));
+	end(loop);
+	return NULL;
+}
+
+void *loop_extra_main(void *arg)
+{
+	struct loop *loop = arg;
+	struct loop_group *group = loop->group;
+	struct batchio_error reason = {0};
+	int error = begin(loop, &reason);
+
+	if (error) {
+		log_warning("requests wait, and no further loop starts: %s", reason.text);
+	} else {
+		pthread_mutex_lock(&group->lock);
+		loop->stats_bio = loop->bio;
+		pthread_mutex_unlock(&group->lock);
+		error = run(loop);
+		if (error)
+			end_all(loop, error);
 	}
-	close_handle(loop);
-	if (atomic_fetch_sub(&group->running, 1) == 1 &&
-		write(group->ended_fd, &one, sizeof(one)) < 0)
-		log_error("cannot report the end of the loops: %s", strerror(errno));
+	atomic_fetch_sub(&group->extra, 1);
+	end(loop);
 	return NULL;
 }
 
@@ -243,8 +335,9 @@ static int start_threads(struct loop_group *group)
 	unsigned n;
 	int error = 0;
 
-	for (n = 0; n < group->config.loops && !error; n++) {
+	for (n = 0; n < group->config.loops + LOOP_EXTRA; n++)
 		init_loop(group, n);
+	for (n = 0; n < group->config.loops && !error; n++) {
 		atomic_fetch_add(&group->running, 1);
 		error = -pthread_create(&group->loops[n].thread, NULL, loop_main, &group->loops[n]);
 		group->loops[n].thread_started = !error;
@@ -276,7 +369,7 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	pthread_cond_init(&group->start_cond, NULL);
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	group->loops = calloc(config->loops, sizeof(*group->loops));
+	group->loops = calloc(config->loops + LOOP_EXTRA, sizeof(*group->loops));
 	result = request_pool_init(&group->pool, config->depth, config->payload);
 	if (group->wake_fd < 0 || group->ended_fd < 0)
 		result = -EMFILE;
@@ -284,6 +377,8 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 		result = -ENOMEM;
 	if (!result)
 		result = start_threads(group);
+	if (!result)
+		result = keeper_start(group);
 	if (!result)
 		return 0;
 	error->code = result;
@@ -308,6 +403,7 @@ int loop_group_join(struct loop_group *group)
 	for (unsigned n = 0; group->loops && n < group->config.loops; n++)
 		if (group->loops[n].thread_started)
 			pthread_join(group->loops[n].thread, NULL);
+	keeper_join(group);
 	free(group->loops);
 	group->loops = NULL;
 	if (group->pool.requests)
@@ -325,13 +421,15 @@ void loop_group_stats(struct loop_group *group, struct stats_sum *sum)
 {
 	memset(sum, 0, sizeof(*sum));
 	pthread_mutex_lock(&group->lock);
-	for (unsigned n = 0; n < group->config.loops; n++) {
+	for (unsigned n = 0; n < group->config.loops + LOOP_EXTRA; n++) {
 		struct loop *loop = &group->loops[n];
-		struct batchio_counters io = loop->ended_io;
+		struct batchio_counters io;
 
-		if (loop->stats_bio)
+		stats_add_loop(sum, &loop->stats, &loop->ended_io);
+		if (loop->stats_bio) {
 			batchio_get_counters(loop->stats_bio, &io);
-		stats_add_loop(sum, &loop->stats, &io);
+			stats_add_io(&sum->io, &io);
+		}
 	}
 	pthread_mutex_unlock(&group->lock);
 }

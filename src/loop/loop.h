@@ -21,6 +21,8 @@
 
 /* Requests received a turn: few enough that processor and device overlap, enough to merge. */
 #define LOOP_DRAIN 32
+/* Loops besides those asked for, while these are stuck in the source; see keeper.h. */
+#define LOOP_EXTRA 64
 
 struct loop;
 
@@ -38,6 +40,7 @@ struct loop_group_config {
 	unsigned loops; /* threads, >= 1 */
 	unsigned depth; /* requests at work at once, and ring entries of each loop */
 	size_t payload; /* largest data of a request */
+	bool careful;   /* the source may keep a loop waiting for ever */
 	bool uring; /* io_uring backend, else standard */
 	int device; /* /dev/fuse, O_NONBLOCK */
 	const struct transport_ops *transport;
@@ -47,7 +50,10 @@ struct loop_group_config {
 struct loop_group {
 	struct loop_group_config config;
 	struct request_pool pool;
-	struct loop *loops;
+	struct loop *loops; /* config.loops, then LOOP_EXTRA places of the keeper's */
+	pthread_t keeper;
+	bool keeper_started;
+	atomic_uint extra; /* of the keeper's loops, those that run */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
 	atomic_bool stopping;
@@ -66,12 +72,14 @@ struct loop {
 	pthread_t thread;
 	struct batchio *bio;
 	struct transport transport;
+	_Atomic uint64_t taken; /* requests received, ever */
+	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
 	struct request *current; /* being dispatched or answered, see loop_current() */
 	void *touched[LOOP_DRAIN]; /* fs/data.c: files that this turn queued something for */
 	unsigned ntouched;
 	struct loop_stats stats;
 	struct batchio *stats_bio; /* bio while it may be asked for its counters (group.lock) */
-	struct batchio_counters ended_io; /* its last counters, once it may not */
+	struct batchio_counters ended_io; /* the counters of those that were closed */
 	struct batchio_request wake;
 	bool wake_armed;
 	bool thread_started;

@@ -58,6 +58,20 @@ static const char *const opcode_names[STATS_OPCODES] = {
 	[52] = "statx",
 };
 
+void stats_add_io(struct batchio_counters *sum, const struct batchio_counters *io)
+{
+	sum->enters += io->enters;
+	sum->syscalls += io->syscalls;
+	sum->ring_ops += io->ring_ops;
+	sum->inline_ops += io->inline_ops;
+	sum->reads += io->reads;
+	sum->writes += io->writes;
+	sum->syncs += io->syncs;
+	sum->linked += io->linked;
+	sum->continued += io->continued;
+	sum->errors += io->errors;
+}
+
 void stats_add_loop(
 	struct stats_sum *sum, const struct loop_stats *loop, const struct batchio_counters *io)
 {
@@ -67,16 +81,7 @@ void stats_add_loop(
 	/* The struct is nothing but counters, so a new one is merged without being named here. */
 	for (size_t i = 0; i < sizeof(*loop) / sizeof(stat_counter); i++)
 		stat_add(&to[i], stat_read(&from[i]));
-	sum->io.enters += io->enters;
-	sum->io.syscalls += io->syscalls;
-	sum->io.ring_ops += io->ring_ops;
-	sum->io.inline_ops += io->inline_ops;
-	sum->io.reads += io->reads;
-	sum->io.writes += io->writes;
-	sum->io.syncs += io->syncs;
-	sum->io.linked += io->linked;
-	sum->io.continued += io->continued;
-	sum->io.errors += io->errors;
+	stats_add_io(&sum->io, io);
 }
 
 static void print_buckets(const char *name, const stat_counter *buckets, FILE *out)

@@ -66,6 +66,7 @@ struct stats_sum {
 	struct batchio_counters io;
 };
 
+void stats_add_io(struct batchio_counters *sum, const struct batchio_counters *io);
 void stats_add_loop(
 	struct stats_sum *sum, const struct loop_stats *loop, const struct batchio_counters *io);
 

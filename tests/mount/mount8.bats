@@ -197,3 +197,14 @@ SH
 	run ! as_user timeout 5 cat "$MNT/open"
 	umount_fs
 }
+
+@test "umount does not wait for ever for a copy of the mount in another mount namespace" {
+	mount_fs
+	unshare -m --propagation private sleep 8 3>&- 4>&- &
+	holder=$!
+	sleep 0.5
+	run -0 within 30 "$BATCHIOFS" umount "$MNT"
+	[[ $output == *"another mount namespace"* ]]
+	[ -z "$(mounts_below "$WORK" | grep fuse.batchiofs)" ]
+	wait "$holder"
+}

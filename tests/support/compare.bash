@@ -12,17 +12,17 @@ let_users_in() {
 
 # Runs SCRIPT (bash, with the arguments after it) in an empty directory on the mount and in one beside the
 # source, and expects the same output and exit status. Each command's own exit status is best printed by the
-# script: `|| echo $?`.
+# script: `|| echo $?`. COMPARE_SECONDS is how long each may take (120).
 same_as_bare() { # SCRIPT [ARG...]
 	local script=$1 bare mounted status=0
 	shift
 	bare=$(mktemp -d "$SRC/bare.XXXXXX")
 	mounted=$(mktemp -d "$SRC/mounted.XXXXXX")
 	chmod 777 "$bare" "$mounted"
-	(cd "$bare" && within 120 bash -c "$script" - "$@") >"$WORK/bare.out" 2>&1 || status=$?
+	(cd "$bare" && within "${COMPARE_SECONDS:-120}" bash -c "$script" - "$@") >"$WORK/bare.out" 2>&1 || status=$?
 	echo "exit status $status" >>"$WORK/bare.out"
 	status=0
-	(cd "$MNT/${mounted##*/}" && within 120 bash -c "$script" - "$@") >"$WORK/mounted.out" 2>&1 ||
+	(cd "$MNT/${mounted##*/}" && within "${COMPARE_SECONDS:-120}" bash -c "$script" - "$@") >"$WORK/mounted.out" 2>&1 ||
 		status=$?
 	echo "exit status $status" >>"$WORK/mounted.out"
 	if ! diff -u "$WORK/bare.out" "$WORK/mounted.out"; then

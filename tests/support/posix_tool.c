@@ -4,17 +4,35 @@
  * each with a line, so that a test can hold files open in several processes and have them act in
  * turn. For tests/mount.
  *
- * HANDLE is a letter. The answer is "ok", a number, what was read, or the error's name (EIO).
- *   open HANDLE PATH FLAG,… | close HANDLE           FLAG: rdonly wronly rdwr creat excl trunc
- * append direct setfl HANDLE FLAG,…                                    sync dsync tmpfile write
- * HANDLE OFFSET LENGTH CHARACTER             pwrite; OFFSET - writes at the position read HANDLE
- * OFFSET LENGTH                        as runs: "a*4096 0*512" (0: zero bytes), "end" fsync HANDLE
- * | fdatasync HANDLE | size HANDLE | truncate HANDLE LENGTH fallocate HANDLE MODE,… OFFSET LENGTH
- * MODE: plain keep punch zero collapse insert data HANDLE OFFSET | hole HANDLE OFFSET lseek map
- * HANDLE LENGTH | msync HANDLE | unmap HANDLE  shared, from offset 0 store HANDLE OFFSET LENGTH
- * CHARACTER | load HANDLE OFFSET LENGTH      through the mapping copy HANDLE OFFSET HANDLE OFFSET
- * LENGTH          copy_file_range link HANDLE PATH                                 linkat of an
- * O_TMPFILE rename PATH PATH plain|noreplace|exchange
+ * H is a letter that names an open file. The answer is "ok", a number, what was read, or the
+ * error's name (EIO).
+ *
+ *   open H PATH FLAG,...           rdonly wronly rdwr creat excl trunc append direct sync dsync
+ *   setfl H FLAG,...               tmpfile none
+ *   close H
+ *   write H OFFSET LENGTH CHAR     pwrite; OFFSET "-" writes at the position
+ *   read H OFFSET LENGTH           answers with runs, "a*4096 0*512" (0: zero bytes), or "end"
+ *   fsync H
+ *   fdatasync H
+ *   size H
+ *   moved H                        mtime, ctime, both or none: what moved since last asked
+ *   truncate H LENGTH
+ *   fallocate H MODE,... OFFSET LENGTH   plain keep punch zero collapse insert
+ *   data H OFFSET                  lseek
+ *   hole H OFFSET
+ *   map H LENGTH                   shared, from offset 0
+ *   store H OFFSET LENGTH CHAR     through the mapping, as the next
+ *   load H OFFSET LENGTH
+ *   msync H
+ *   unmap H
+ *   copy H OFFSET H OFFSET LENGTH  copy_file_range
+ *   link H PATH                    linkat of an O_TMPFILE
+ *   rename PATH PATH FLAG          plain noreplace exchange
+ *   together PID FILE read|write PATH OFFSET LENGTH COUNT
+ *       COUNT processes open PATH with O_DIRECT and read or write neighbouring pieces of LENGTH
+ *       bytes from OFFSET on, the first of "a", the next of "b", ...: while the daemon PID is
+ *       stopped, until FILE (`waiting` of its connection in fusectl) says that all are waiting.
+ *       Answers with the result of each, in order (0: read other bytes).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +70,7 @@ static struct {
 	int fd;
 	char *map;
 	size_t map_len;
+	struct timespec mtime, ctime; /* when last asked */
 } files[128];
 static char *buffer;
 static char *args[MAX_ARGS]; /* of the command at hand */
@@ -167,6 +186,28 @@ static long long do_size(void)
 	struct stat st;
 
 	return fstat(fd(1), &st) ? -1 : (long long)st.st_size;
+}
+
+static int advance(struct timespec *known, struct timespec now)
+{
+	int moved = known->tv_sec != now.tv_sec || known->tv_nsec != now.tv_nsec;
+
+	*known = now;
+	return moved;
+}
+
+static long long do_moved(void)
+{
+	static const char *const words[] = {"none", "mtime", "ctime", "both"};
+	struct stat st;
+
+	if (fstat(fd(1), &st))
+		return -1;
+	puts(words[advance(&files[handle(1)].mtime, st.st_mtim) +
+		   2 * advance(&files[handle(1)].ctime, st.st_ctim)]);
+	/* The kernel's clock of file times ticks every few milliseconds. */
+	poll(NULL, 0, 20);
+	return -2;
 }
 
 static long long do_truncate(void)
@@ -373,6 +414,7 @@ static const struct {
 	{"fsync", 1, do_fsync, 0},
 	{"fdatasync", 1, do_fdatasync, 0},
 	{"size", 1, do_size, 1},
+	{"moved", 1, do_moved, 0},
 	{"truncate", 2, do_truncate, 0},
 	{"fallocate", 4, do_fallocate, 0},
 	{"data", 2, do_data, 1},

@@ -32,6 +32,8 @@ test  e2fsprogs     cmd:mkfs.ext4
 test  xfsprogs      cmd:mkfs.xfs
 test  rsync         cmd:rsync
 test  procps        cmd:pkill
+test  stress-ng     cmd:stress-ng
+test  postgresql    file:/usr/lib/postgresql/*/bin/initdb
 check clang         cmd:clang
 check clang-format  cmd:clang-format
 check cppcheck      cmd:cppcheck
@@ -41,11 +43,12 @@ check binutils      cmd:nm
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
+# shellcheck disable=SC2086 # a pattern
 is_there() {
 	case $1 in
 	cmd:*) command -v "${1#cmd:}" >/dev/null 2>&1 ;;
 	pc:*) pkg-config --exists "${1#pc:}" 2>/dev/null ;;
-	file:*) [ -e "${1#file:}" ] ;;
+	file:*) ls -d ${1#file:} >/dev/null 2>&1 ;;
 	esac
 }
 
@@ -103,7 +106,22 @@ fi
 
 echo "Installing missing packages: $missing"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+no_cluster=
+trap 'rm -f "$log"; allow_cluster' EXIT
+
+# PostgreSQL's package makes a cluster and starts a server on it, unless told not to: the tests make their own.
+forbid_cluster() {
+	no_cluster=/etc/postgresql-common/createcluster.d/batchiofs-tests.conf
+	$as_root mkdir -p "${no_cluster%/*}"
+	echo 'create_main_cluster = false' | $as_root tee "$no_cluster" >/dev/null
+}
+
+allow_cluster() {
+	[ -n "$no_cluster" ] || return 0
+	$as_root rm -f "$no_cluster"
+	$as_root rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
+	no_cluster=
+}
 
 # Quiet unless it fails.
 apt() {
@@ -117,6 +135,9 @@ apt() {
 
 # A stale or partly unreachable index may still do.
 apt update || echo "Going on with the package lists that are there." >&2
+case " $missing " in
+*" postgresql "*) forbid_cluster ;;
+esac
 # shellcheck disable=SC2086 # a list
 apt install --no-install-recommends $missing
 echo "Installed: $missing"

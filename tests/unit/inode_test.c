@@ -21,13 +21,18 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 	return remove(path);
 }
 
-static bool start(unsigned max_fds)
+static bool start_keeping(unsigned max_fds, unsigned max_forgotten)
 {
 	strcpy(dir, "/tmp/inode_test.XXXXXX");
 	if (!mkdtemp(dir))
 		return false;
 	root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return root >= 0 && inode_table_new(root, max_fds, &table) == 0;
+	return root >= 0 && inode_table_new(root, max_fds, max_forgotten, &table) == 0;
+}
+
+static bool start(unsigned max_fds)
+{
+	return start_keeping(max_fds, 0);
 }
 
 static void stop(void)
@@ -381,6 +386,99 @@ TEST(many_come_and_go)
 		inode_get_usage(table, &usage);
 		CHECK_EQ(usage.inodes, 1);
 	}
+	stop();
+}
+
+/* For the tests below: up to four forgotten objects stay. */
+#define REQUIRE_KEEPING()                                                                          \
+	do {                                                                                       \
+		if (!start_dropping()) {                                                           \
+			stop();                                                                    \
+			SKIP("no open_by_handle_at() here");                                       \
+		}                                                                                  \
+		stop();                                                                            \
+		REQUIRE(start_keeping(100, 4), "no table");                                        \
+	} while (0)
+
+static uint64_t forgotten(void)
+{
+	struct inode_usage usage;
+
+	inode_get_usage(table, &usage);
+	return usage.forgotten;
+}
+
+TEST(a_forgotten_object_answers_to_its_number_and_keeps_it)
+{
+	struct fuse_entry_param before, after;
+	struct stat st;
+
+	REQUIRE_KEEPING();
+	make_file("a");
+	fstatat(root, "a", &st, 0);
+	learn("a", &before);
+	inode_forget(table, before.ino, 1);
+	CHECK_EQ(forgotten(), 1);
+	CHECK_EQ(fds_held(), 1);
+	inode_forget(table, before.ino, 1); /* one too many: ignored */
+	renameat(root, "a", root, "b");
+	CHECK_EQ(object_of(before.ino), st.st_ino);
+	CHECK_EQ(forgotten(), 1);
+	learn("b", &after);
+	CHECK_EQ(forgotten(), 0);
+	CHECK_EQ(after.ino, before.ino);
+	CHECK_EQ(after.generation, before.generation);
+	stop();
+}
+
+TEST(a_forgotten_object_that_was_deleted_is_stale)
+{
+	struct fuse_entry_param a, b;
+
+	REQUIRE_KEEPING();
+	make_file("a");
+	learn("a", &a);
+	inode_forget(table, a.ino, 1);
+	unlinkat(root, "a", 0);
+	/* The file system itself may still be at work with it. */
+	for (int i = 0; i < 100 && object_of(a.ino); i++)
+		usleep(10000);
+	CHECK_EQ(inode_get(table, a.ino), -ESTALE);
+	/* Deleted before it was forgotten: nothing to keep. */
+	make_file("b");
+	learn("b", &b);
+	unlinkat(root, "b", 0);
+	inode_forget(table, b.ino, 1);
+	CHECK_EQ(inode_get(table, b.ino), -ESTALE);
+	stop();
+}
+
+TEST(of_forgotten_objects_the_oldest_make_room)
+{
+	struct fuse_entry_param entries[6], other;
+	char name[16];
+
+	REQUIRE_KEEPING();
+	for (int i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		make_file(name);
+		learn(name, &entries[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		inode_forget(table, entries[i].ino, 1);
+	CHECK(object_of(entries[0].ino) != 0); /* used, so the newest now */
+	inode_forget(table, entries[4].ino, 1);
+	inode_forget(table, entries[5].ino, 1);
+	CHECK_EQ(forgotten(), 4);
+	CHECK(object_of(entries[0].ino) != 0);
+	CHECK_EQ(inode_get(table, entries[1].ino), -ESTALE);
+	CHECK_EQ(inode_get(table, entries[2].ino), -ESTALE);
+	for (int i = 3; i < 6; i++)
+		CHECK(object_of(entries[i].ino) != 0);
+	make_file("other");
+	learn("other", &other);
+	CHECK_EQ(other.ino, entries[1].ino);
+	CHECK(other.generation != entries[1].generation);
 	stop();
 }
 

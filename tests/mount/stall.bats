@@ -1,0 +1,148 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# A source that does not answer, or a part of it, stops those who touch it and nobody else; when it answers again
+# everything goes on.
+
+load ../support/helpers
+
+setup() {
+	default_setup
+	requires_root
+	SLOW='' FROZEN='' WAITERS=()
+}
+
+teardown() {
+	local type path
+	thaw
+	[[ -z $FROZEN ]] || fsfreeze -u "$FROZEN" || true
+	while read -r type path; do
+		case $type in
+		fuse.batchiofs) within 30 "$BATCHIOFS" umount "$path" || true ;;
+		fuse.faultfs) within 30 umount -l "$path" || true ;;
+		esac
+	done < <(mounts_below "$WORK")
+	default_teardown
+}
+
+# A FUSE file system at DIR with 24 files, whose daemon can be stopped. Sets SLOW to its process id.
+slow_source() { # DIR
+	mkdir -p "$WORK/behind" "$1"
+	(cd "$WORK/behind" && for i in $(seq 24); do echo "$i" >"f$i"; done)
+	within 10 "$BUILD/tests/faultfs_tool" "$WORK/behind" "$1" 3>&- 4>&- </dev/null
+	SLOW=$(pgrep -f "^$BUILD/tests/faultfs_tool $WORK/behind")
+}
+
+freeze() {
+	kill -STOP "$SLOW"
+}
+
+thaw() {
+	[[ -z $SLOW ]] || kill -CONT "$SLOW" 2>/dev/null || true
+}
+
+# Runs a command that will hang, in the background; its end is waited for by all_end.
+hanging() { # COMMAND…
+	timeout 60 "$@" >>"$WORK/hanging.out" 2>&1 3>&- 4>&- &
+	WAITERS+=("$!")
+}
+
+none_ended() {
+	local pid
+	for pid in "${WAITERS[@]}"; do kill -0 "$pid" || return 1; done
+}
+
+all_end() {
+	local pid
+	for pid in "${WAITERS[@]}"; do builtin wait "$pid" || return 1; done
+	WAITERS=()
+}
+
+# What others do meanwhile.
+others_go_on() {
+	local i
+	for i in 1 2 3; do
+		within 5 sh -c 'echo "$2" >"$1/new$2" && mkdir "$1/d$2" && mv "$1/new$2" "$1/d$2/" && ls "$1" >/dev/null &&
+			[ "$(cat "$1/d$2/new$2")" = "$2" ] && sync "$1/d$2/new$2" && rm -r "$1/d$2"' - "$MNT" "$i"
+	done
+	within 5 "$BATCHIOFS" stats "$MNT" >/dev/null
+}
+
+@test "a frozen file system inside the source stops only those who touch it, however many" {
+	local i
+	slow_source "$SRC/slow"
+	mount_fs loops=2
+	within 5 stat "$MNT/slow" >/dev/null
+	freeze
+	for i in $(seq 20); do hanging stat "$MNT/slow/f$i"; done
+	others_go_on
+	for i in 21 22 23 24; do hanging sh -c 'echo more >>"$1"' - "$MNT/slow/f$i"; done
+	others_go_on
+	none_ended
+	[ "$(stat_of loops_extra)" -gt 0 ]
+	thaw
+	all_end
+	[ "$(cat "$WORK/behind/f24")" = $'24\nmore' ]
+	# They go when they are not needed any more.
+	for ((i = 0; i < 100; i++)); do
+		[ "$(stat_of loops_extra)" != 0 ] || break
+		sleep 0.1
+	done
+	[ "$(stat_of loops_extra)" = 0 ]
+	others_go_on
+}
+
+@test "reads and syncs that the source delays stop nobody else" {
+	slow_source "$SRC/slow"
+	mount_fs loops=2
+	printf '%s\n' 'read OK delay=4000' 'fsync OK delay=4000' >"$SRC/slow/.faultfs"
+	hanging cat "$MNT/slow/f1"
+	hanging cat "$MNT/slow/f2"
+	hanging sync "$MNT/slow/f3"
+	hanging sync "$MNT/slow/f4"
+	sleep 0.3
+	others_go_on
+	none_ended
+	all_end
+}
+
+@test "a frozen source answers stats, is detached at once, and is done with when it answers again" {
+	slow_source "$SRC"
+	mount_fs
+	within 5 cat "$MNT/f1"
+	freeze
+	hanging stat "$MNT/f2"
+	hanging stat "$MNT/f3"
+	hanging stat "$MNT/f4"
+	sleep 0.3
+	within 5 "$BATCHIOFS" stats "$MNT" >/dev/null
+	within 5 umount -l "$MNT"
+	run ! is_mounted "$MNT"
+	none_ended
+	thaw
+	all_end
+	wait_no_daemon "$MNT" 10
+}
+
+@test "a disk file system that is frozen (fsfreeze) lets readers go on, and writers later" {
+	local i
+	requires fsfreeze
+	make_loop ext4 64M
+	mkdir "$SRC/w" "$SRC/r"
+	echo hello >"$SRC/r/f"
+	mount_fs loops=2
+	# A FUSE mount's directory is locked by who waits in it.
+	within 5 ls "$MNT/w" "$MNT/r" >/dev/null
+	FROZEN=$SRC
+	fsfreeze -f "$SRC"
+	for i in $(seq 6); do hanging mkdir "$MNT/w/d$i"; done
+	sleep 0.3
+	[ "$(within 5 cat "$MNT/r/f")" = hello ]
+	within 5 ls "$MNT/r" >/dev/null
+	within 5 "$BATCHIOFS" stats "$MNT" >/dev/null
+	none_ended
+	fsfreeze -u "$SRC"
+	FROZEN=''
+	all_end
+	[ "$(within 5 ls -d "$MNT"/w/d? | wc -l)" = 6 ]
+}
