@@ -40,7 +40,7 @@ struct loop_group_config {
 	unsigned loops; /* threads, >= 1 */
 	unsigned depth; /* requests at work at once, and ring entries of each loop */
 	size_t payload; /* largest data of a request */
-	bool careful;   /* the source may keep a loop waiting for ever */
+	bool careful; /* the source may keep a loop waiting for ever */
 	bool uring; /* io_uring backend, else standard */
 	int device; /* /dev/fuse, O_NONBLOCK */
 	const struct transport_ops *transport;
