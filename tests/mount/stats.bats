@@ -72,6 +72,7 @@ socket_of() {
 	[ -S "$socket" ]
 	[ "$(stat -c '%a %u' "$socket")" = "600 0" ]
 	run ! as_user "$BATCHIOFS" stats "$MNT"
+	[[ $output == *"cannot ask its daemon"* ]]
 	run -0 within 10 "$BATCHIOFS" stats "$MNT"
 	umount_fs
 	[ ! -e "$socket" ]
