@@ -298,8 +298,8 @@ static void push(struct data_op *d, fuse_ino_t ino)
 	bool waits;
 
 	d->file = file_of(d->fs->files, ino);
-	d->request->held = true;
 	touch(d->fs, d->file);
+	loop_set_current(NULL);
 	file = d->file;
 	pthread_mutex_lock(&file->lock);
 	waits = co_push(&file->queue, &d->op);
@@ -398,7 +398,7 @@ void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 		fs_reply(req, -EBADF);
 		return;
 	}
-	d->request->held = true;
+	loop_set_current(NULL);
 	d->io = (struct batchio_request){
 		.kind = datasync || d->fs->config.fsync_data ? BATCHIO_FDATASYNC : BATCHIO_FSYNC,
 		.flags = BATCHIO_MAYINLINE,

@@ -153,7 +153,7 @@ static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userda
 		return writev(fd, iov, count);
 	if (req->opcode == FUSE_INIT && !out->error)
 		extend_init(userdata, req, iov, count);
-	transport_answer(&loop_self()->transport, req, iov, count);
+	loop_answer(iov, count);
 	return out->len;
 }
 

@@ -96,5 +96,5 @@ void fs_statx(struct fs *fs, struct request *req)
 	}
 	out.error = result;
 	out.len = (uint32_t)(sizeof(out) + (result ? 0 : sizeof(body)));
-	transport_answer(&loop_self()->transport, req, iov, result ? 1 : 2);
+	loop_answer(iov, result ? 1 : 2);
 }

@@ -35,6 +35,14 @@ void loop_set_current(struct request *req)
 	self->current = req;
 }
 
+void loop_answer(const struct iovec *iov, int count)
+{
+	struct request *req = self->current;
+
+	self->current = NULL;
+	transport_answer(&self->transport, req, iov, count);
+}
+
 static void dispatch(struct loop *loop, struct request *req)
 {
 	struct loop_group *group = loop->group;
@@ -42,12 +50,14 @@ static void dispatch(struct loop *loop, struct request *req)
 	stat_add(&loop->stats
 			  .requests[req->opcode < STATS_OPCODES ? req->opcode : STATS_OPCODES - 1],
 		1);
-	req->held = false;
 	req->answered = false;
 	loop->current = req;
 	group->config.hooks.dispatch(loop, req, group->config.hooks.user);
-	/* Neither held nor answered: a message that has no answer (FORGET). */
-	if (loop->current == req && !req->held && !req->answered)
+	/*
+	 * Still ours: a message that has no answer (FORGET). Else nothing of it may be looked at:
+	 * another loop may have answered it, and a third one taken its buffer for the next.
+	 */
+	if (loop->current == req)
 		request_give(&group->pool, req);
 	loop->current = NULL;
 }

@@ -28,7 +28,8 @@ struct loop;
 
 /* What the loops run. All callbacks run on a loop's thread. */
 struct loop_hooks {
-	/* Required. A request has arrived: answers it now, or sets req->held and answers later. */
+	/* Required. A request has arrived: answers it now, or lets it go (loop_set_current()) and
+	 * answers later. */
 	void (*dispatch)(struct loop *loop, struct request *req, void *user);
 	/* Required. All requests of a turn were dispatched: what they left queued goes to the
 	 * backend. */
@@ -107,10 +108,18 @@ void loop_group_stats(struct loop_group *group, struct stats_sum *sum);
 struct loop *loop_self(void);
 
 /*
- * The request that libfuse is answering on this thread. Set while a request is dispatched; whoever
- * answers a held one later sets it with loop_set_current() before, and NULL after.
+ * The request at hand: set while one is dispatched, until it is answered or let go. Whoever answers
+ * one later sets it with loop_set_current() before.
  */
 struct request *loop_current(void);
+
+/*
+ * With NULL while a request is dispatched: it is let go, to be answered later. It has to be said
+ * before any other loop can come to know of the request, for it is not this loop's from then on.
+ */
 void loop_set_current(struct request *req);
+
+/* Answers the request at hand, as transport_answer(), and lets it go. */
+void loop_answer(const struct iovec *iov, int count);
 
 #endif

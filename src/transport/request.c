@@ -2,6 +2,7 @@
 /* The pool of requests; see request.h. */
 #include "transport/request.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,8 @@ struct request *request_take(struct request_pool *pool)
 void request_give(struct request_pool *pool, struct request *req)
 {
 	pthread_mutex_lock(&pool->lock);
+	/* One that comes back twice would be given to two requests at once. */
+	assert(pool->available < pool->count);
 	list_add_head(&req->node, &pool->free);
 	pool->available++;
 	pthread_mutex_unlock(&pool->lock);

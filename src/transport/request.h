@@ -38,7 +38,6 @@ struct request {
 	size_t length; /* of the message received, from request_message() on */
 	uint64_t unique; /* of the message */
 	uint32_t opcode;
-	bool held; /* will be answered later: the dispatcher lets go of it */
 	struct request_pool *pool; /* where it goes back to */
 	bool answered; /* the answer is on its way; its end gives the request back */
 
