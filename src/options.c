@@ -29,8 +29,9 @@ struct option_def {
 };
 
 static const char *const backend_words[] = {"auto", "uring", "standard", NULL};
-static const char *const sharing_words[] = {"auto", "shared", NULL};
-static const char *const cache_words[] = {"auto", "writethrough", "none", NULL};
+static const char *const sharing_words[] = {"auto", "exclusive", "shared", NULL};
+static const char *const cache_words[] = {"auto", "writeback", "writethrough", "none", NULL};
+static const char *const opens_words[] = {"auto", "none", "message", NULL};
 static const char *const transport_words[] = {"auto", "dev", NULL};
 static const char *const fsync_words[] = {"strict", "data", NULL};
 
@@ -45,10 +46,14 @@ static const struct option_def table[] = {
 	{"loops", NUMBER, AT(loops), 1, 64, NULL,
 		"event loop threads (uring: one a processor, 2 to 4; standard: 8)"},
 	{"sharing", CHOICE, AT(sharing), 0, 0, sharing_words,
-		"shared: others may change the source while it is mounted (auto: shared)"},
+		"exclusive: only this mount touches the source: caches are kept for good; shared: "
+		"others may change it too (auto: exclusive over the source itself, else shared)"},
 	{"cache", CHOICE, AT(cache), 0, 0, cache_words,
-		"page cache of the mount: writethrough, or none: every read and write reaches the "
-		"source"},
+		"page cache of the mount: writeback: writes are gathered in it (exclusive mounts "
+		"only); writethrough; none: every read and write reaches the source"},
+	{"opens", CHOICE, AT(opens), 0, 0, opens_words,
+		"message: each open is a request; none: opens and closes send nothing (exclusive "
+		"mounts only)"},
 	{"transport", CHOICE, AT(transport), 0, 0, transport_words,
 		"how requests arrive: dev is /dev/fuse (auto: dev)"},
 	{"fsync", CHOICE, AT(fsync), 0, 0, fsync_words,
@@ -345,6 +350,68 @@ void options_free(struct options *options)
 	free(options->mount_options);
 	options->mount_options = NULL;
 }
+
+/* ---- what does not go together ---- */
+
+enum {
+	HAS_EXCLUSIVE = 1 << 0,
+	HAS_SHARED = 1 << 1,
+	HAS_WRITEBACK = 1 << 2,
+	HAS_OPENS_NONE = 1 << 3,
+	HAS_POSIX_LOCKS = 1 << 4,
+	HAS_FLOCK = 1 << 5,
+};
+
+/* The first that holds is told: those that no sharing would mend come first. */
+static const struct {
+	unsigned all; /* together */
+	const char *message;
+} contradictions[] = {
+	{HAS_OPENS_NONE | HAS_POSIX_LOCKS,
+		"opens=none does not go with posix_locks: without a message for each open and "
+		"close there is nobody to hold a forwarded lock"},
+	{HAS_OPENS_NONE | HAS_FLOCK,
+		"opens=none does not go with flock: without a message for each open and close "
+		"there is nobody to hold a forwarded lock"},
+	{HAS_EXCLUSIVE | HAS_POSIX_LOCKS,
+		"posix_locks does not go with sharing=exclusive: locks are forwarded for those who "
+		"share the source"},
+	{HAS_EXCLUSIVE | HAS_FLOCK,
+		"flock does not go with sharing=exclusive: locks are forwarded for those who share "
+		"the source"},
+	{HAS_SHARED | HAS_WRITEBACK,
+		"cache=writeback does not go with sharing=shared: others would not see in the "
+		"source what the page cache still gathers"},
+	{HAS_SHARED | HAS_OPENS_NONE,
+		"opens=none does not go with sharing=shared: changes by others are looked for when "
+		"a file is opened"},
+};
+
+int options_check(const struct options *options, bool exclusive)
+{
+	unsigned has = (exclusive ? HAS_EXCLUSIVE : HAS_SHARED) |
+		       (options->cache == CACHE_WRITEBACK ? HAS_WRITEBACK : 0) |
+		       (options->opens == OPENS_NONE ? HAS_OPENS_NONE : 0) |
+		       (options->posix_locks ? HAS_POSIX_LOCKS : 0) |
+		       (options->flock ? HAS_FLOCK : 0);
+
+	for (size_t i = 0; i < sizeof(contradictions) / sizeof(contradictions[0]); i++) {
+		unsigned all = contradictions[i].all;
+		const char *because = "";
+
+		if ((has & all) != all)
+			continue;
+		if (options->sharing == SHARING_AUTO && (all & HAS_EXCLUSIVE))
+			because = "; sharing=auto is exclusive over the source itself";
+		else if (options->sharing == SHARING_AUTO && (all & HAS_SHARED))
+			because = "; sharing=auto is shared unless over the source itself";
+		log_error("%s%s", contradictions[i].message, because);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* ---- --help ---- */
 
 static void help_option(const struct option_def *def, FILE *out)
 {

@@ -12,8 +12,9 @@
 #include <stdio.h>
 
 enum opt_backend { BACKEND_AUTO, BACKEND_URING, BACKEND_STANDARD };
-enum opt_sharing { SHARING_AUTO, SHARING_SHARED };
-enum opt_cache { CACHE_AUTO, CACHE_WRITETHROUGH, CACHE_NONE };
+enum opt_sharing { SHARING_AUTO, SHARING_EXCLUSIVE, SHARING_SHARED };
+enum opt_cache { CACHE_AUTO, CACHE_WRITEBACK, CACHE_WRITETHROUGH, CACHE_NONE };
+enum opt_opens { OPENS_AUTO, OPENS_NONE, OPENS_MESSAGE };
 enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV };
 enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
 
@@ -21,6 +22,7 @@ struct options {
 	int backend; /* enum opt_… */
 	int sharing;
 	int cache;
+	int opens;
 	int transport;
 	int fsync;
 	unsigned queue_depth;
@@ -45,6 +47,12 @@ struct options {
  */
 int options_parse(struct options *options, int argc, char **argv);
 void options_free(struct options *options);
+
+/*
+ * Do the options go together, now that sharing=auto is known to mean exclusive or shared? 0, or
+ * -EINVAL with one line logged that names two that don't, and why.
+ */
+int options_check(const struct options *options, bool exclusive);
 
 /* The usage text, with every option of the table. */
 void options_help(FILE *out);

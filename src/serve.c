@@ -39,6 +39,7 @@ struct server {
 	const struct options *options;
 	const char *source;
 	const char *mountpoint;
+	bool exclusive; /* sharing, auto resolved */
 	bool uring;
 	unsigned loops;
 	struct fs fs;
@@ -79,6 +80,27 @@ static int choose_backend(struct server *server)
 	return EXIT_OK;
 }
 
+/*
+ * Fixes what sharing=auto means: exclusive over the source itself, since then nobody reaches the
+ * source by its path but through us. An exit status.
+ */
+static int choose_sharing(struct server *server)
+{
+	const struct options *options = server->options;
+	struct stat source;
+	struct stat point;
+
+	if (stat(server->source, &source) || stat(server->mountpoint, &point)) {
+		log_error("cannot look at %s and %s: %s", server->source, server->mountpoint,
+			strerror(errno));
+		return EXIT_USAGE;
+	}
+	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
+	if (options->sharing == SHARING_AUTO)
+		server->exclusive = source.st_dev == point.st_dev && source.st_ino == point.st_ino;
+	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
+}
+
 static bool has_option(const char *list, const char *name)
 {
 	size_t length = strlen(name);
@@ -106,6 +128,7 @@ static struct fs_config fs_config(const struct server *server)
 		.keep_atime = has_option(options->mount_options, "ro") ||
 			      has_option(options->mount_options, "noatime"),
 		.direct_io_all = options->cache == CACHE_NONE,
+		.exclusive = server->exclusive,
 		.no_statx = has_option(options->mount_options, "allow_root"),
 		.privileged = geteuid() == 0,
 		/* A request more than we work on at once is better queued in the kernel. */
@@ -315,7 +338,8 @@ static void write_stats(FILE *out, void *user)
 	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
 		BATCHIOFS_VERSION, server->source, server->mountpoint,
 		server->uring ? "uring" : "standard", transport_dev.name);
-	fprintf(out, "sharing shared\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\npid %d\n",
+	fprintf(out, "sharing %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\npid %d\n",
+		server->exclusive ? "exclusive" : "shared",
 		server->options->fsync == FSYNC_DATA ? "data" : "strict", server->loops,
 		atomic_load(&server->fs.loops.extra), server->options->queue_depth, getpid());
 	fprintf(out,
@@ -421,8 +445,10 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		.control.listen_fd = -1,
 	};
 	struct fs_config config;
-	int status = choose_backend(&server);
+	int status = choose_sharing(&server);
 
+	if (!status)
+		status = choose_backend(&server);
 	if (status)
 		return status;
 	config = fs_config(&server);

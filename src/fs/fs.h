@@ -27,6 +27,7 @@ struct fs_config {
 	bool flock; /* so are flock(2)'s */
 	bool keep_atime; /* ro, noatime: reading leaves no trace in the source */
 	bool direct_io_all; /* cache=none: no page cache for any file */
+	bool exclusive; /* nobody else touches the source */
 	bool no_statx; /* allow_root: libfuse keeps others out, and never sees STATX */
 	bool privileged; /* we act for other users: effective uid 0 */
 	unsigned max_background;
