@@ -23,7 +23,7 @@
 void co_file_init(struct co_file *file, const struct co_limits *limits)
 {
 	assert(limits->max_ops >= 1);
-	*file = (struct co_file){.limits = limits};
+	*file = (struct co_file){.limits = limits, .changes = 1};
 	list_init(&file->order);
 	list_init(&file->appends);
 	list_init(&file->ready_reads);
@@ -77,6 +77,7 @@ void co_fail(struct co_file *file, int error)
 	struct list *pos;
 
 	assert(error < 0);
+	co_changed(file);
 	if (!file->failed)
 		file->failed = error;
 	file->failures++;
@@ -157,6 +158,26 @@ static void push_data(struct co_file *file, struct co_op *op)
 		make_ready(file, op);
 }
 
+void co_changed(struct co_file *file)
+{
+	file->changes++;
+}
+
+/* Answers a sync that need not wait (rules 6 and 7). */
+static bool push_sync(struct co_file *file, struct co_op *op)
+{
+	bool clean = file->exclusive &&
+		     file->changes == (op->full ? file->clean_full : file->clean_data);
+
+	if (!file->failed && !clean) {
+		list_add_tail(&op->node, &file->syncs);
+		return true;
+	}
+	list_init(&op->node);
+	op->result = file->failed;
+	return false;
+}
+
 bool co_push(struct co_file *file, struct co_op *op)
 {
 	assert(op->kind == CO_READ || op->kind == CO_WRITE || op->kind == CO_SYNC);
@@ -164,16 +185,9 @@ bool co_push(struct co_file *file, struct co_op *op)
 	op->alone = op->taken = op->blocking = false;
 	op->blockers = 0;
 	op->sync_error = 0;
-	if (op->kind != CO_SYNC) {
-		push_data(file, op);
-		return true;
-	}
-	if (file->failed) {
-		list_init(&op->node);
-		op->result = file->failed;
-		return false;
-	}
-	list_add_tail(&op->node, &file->syncs);
+	if (op->kind == CO_SYNC)
+		return push_sync(file, op);
+	push_data(file, op);
 	return true;
 }
 
@@ -311,6 +325,7 @@ static void add_syncs(struct co_file *file, struct co_call *call)
 
 	assert(!file->flushing);
 	file->flushing = true;
+	call->covers = file->changes;
 	list_splice_tail(&file->syncs, &call->syncs);
 	list_for_each (pos, &call->syncs)
 		call->full |= op_of(pos)->full;
@@ -395,8 +410,11 @@ static void answer_data(
 	assert(result <= 0 || (size_t)result <= op->len);
 	list_del(&op->order);
 	list_del(&op->appends);
-	if (op->kind == CO_WRITE)
+	if (op->kind == CO_WRITE) {
 		file->unfinished_writes--;
+		/* Also a failed one: who knows what it wrote. */
+		co_changed(file);
+	}
 	if (has_span(op)) {
 		spans_remove(&file->spans, &op->span);
 		if (op->blocking)
@@ -465,9 +483,18 @@ static void sync_again(struct co_file *file, struct list *syncs)
 		add_by_seq(&file->syncs, op_of(pos));
 }
 
-static void end_flush(struct co_file *file, struct list *syncs, int result, struct list *answered)
+struct flush {
+	bool full;
+	uint64_t covers;
+};
+
+static void end_flush(struct co_file *file, const struct flush *flush, struct list *syncs,
+	int result, struct list *answered)
 {
 	if (result == 0) {
+		file->clean_data = flush->covers;
+		if (flush->full)
+			file->clean_full = flush->covers;
 		answer_syncs(syncs, 0, answered);
 		return;
 	}
@@ -480,7 +507,8 @@ void co_done(struct co_file *file, struct co_call *call, const struct co_outcome
 	struct list *answered)
 {
 	enum co_kind kind = call->kind;
-	bool flush = kind != CO_READ && kind != CO_WRITE;
+	struct flush flush = {call->full, call->covers};
+	unsigned writes = kind == CO_WRITE_SYNC ? call->n : 0;
 	struct list ops, syncs;
 
 	assert(outcome->moved <= call->len && outcome->error <= 0 && outcome->sync <= 0);
@@ -498,11 +526,14 @@ void co_done(struct co_file *file, struct co_call *call, const struct co_outcome
 
 	if (kind != CO_SYNC)
 		end_data(file, &ops, call->n, outcome, answered);
-	if (!flush)
+	if (kind == CO_READ || kind == CO_WRITE)
 		return;
 	file->flushing = false;
+	/* The flush of a pair covers its writes, if nothing else was counted meanwhile. */
+	if (file->changes == flush.covers + writes)
+		flush.covers = file->changes;
 	if (kind == CO_SYNC || outcome->sync != -ECANCELED)
-		end_flush(file, &syncs, outcome->sync, answered);
+		end_flush(file, &flush, &syncs, outcome->sync, answered);
 	else if (file->failed)
 		answer_syncs(&syncs, file->failed, answered);
 	else

@@ -13,6 +13,8 @@
  * all; 3 adjacent requests of one kind and class become one vectored call, up to the limits; 4 all
  * syncs waiting when a flush starts share it, later ones wait for the next; one that asked for a
  * full fsync makes the flush a full one; 5 a sync behind a write goes out as a linked pair with it;
+ *  6 of a file that nobody else may touch, a sync with nothing changed since the last good flush is
+ *    answered at once;
  *  7 a failed flush is told to every opener of that moment and the file stays failed until the last
  *    of them is gone.
  */
@@ -39,6 +41,7 @@ struct co_call {
 	struct list node; /* on the file's list of calls in flight; the coalescer's own */
 	enum co_kind kind;
 	bool full; /* CO_SYNC, CO_WRITE_SYNC: fsync, not fdatasync */
+	uint64_t covers; /* CO_SYNC, CO_WRITE_SYNC: co_file.changes when the flush was taken */
 	bool append; /* of the data ops, all or none: lands at the end of the file */
 	uint32_t klass; /* of the data ops */
 	unsigned n; /* data ops */
@@ -100,6 +103,10 @@ struct co_file {
 	bool flushing; /* a flush is in flight */
 	int failed; /* 0, or the -errno of the failed flush */
 	uint64_t failures; /* how often one failed */
+	bool exclusive; /* in, after co_file_init(): all changes come through here (rule 6) */
+	uint64_t changes; /* finished writes and co_changed(); from 1 */
+	uint64_t clean_data; /* changes covered by the last good flush of any kind, */
+	uint64_t clean_full; /* and by the last good full one; 0: none yet */
 	unsigned openers; /* open now */
 	unsigned owed; /* of these, open when the flush failed */
 };
@@ -114,9 +121,13 @@ bool co_idle(const struct co_file *file);
 void co_open(struct co_file *file, struct co_opener *opener);
 void co_close(struct co_file *file, struct co_opener *opener);
 
+/* Something else of the file has changed that a sync must see to: its size, its name, its rights.
+ */
+void co_changed(struct co_file *file);
+
 /*
  * A request arrives. True: it waits for co_take(). False: it is answered already, op->result is set
- * (a sync of a failed file).
+ * (a sync of a failed or a clean file).
  */
 bool co_push(struct co_file *file, struct co_op *op);
 

@@ -114,6 +114,7 @@ void stats_print(const struct stats_sum *sum, FILE *out)
 		{"fsyncs.asked", stat_read(&c->syncs_asked)},
 		{"fsyncs.issued", stat_read(&c->calls_sync) + stat_read(&c->calls_write_sync)},
 		{"fsyncs.refused_failed_file", stat_read(&c->syncs_failed_file)},
+		{"fsyncs.clean", stat_read(&c->syncs_clean)},
 		{"bytes.read", stat_read(&c->bytes_read)},
 		{"bytes.written", stat_read(&c->bytes_written)},
 		{"io.uring_enters", sum->io.enters},

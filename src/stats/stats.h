@@ -33,6 +33,7 @@ struct loop_stats {
 	stat_counter call_ops[STATS_BUCKETS]; /* data operations a read or write call */
 	stat_counter syncs_asked; /* FSYNC requests */
 	stat_counter syncs_failed_file; /* of these, answered with the error that the file keeps */
+	stat_counter syncs_clean; /* of these, answered at once, as nothing had changed */
 	stat_counter bytes_read;
 	stat_counter bytes_written;
 	stat_counter errors; /* data operations answered with an error */
