@@ -101,8 +101,11 @@ clean_below() { # DIR
 	for device in $(loops_below "$dir"); do timeout 10 losetup -d "$device" || true; done
 }
 
-# Removes a test's directory once nothing is mounted below it; never crosses into another file system.
+# Removes a test's directory once nothing is mounted below it; never crosses into another file system. Files that a
+# program made immutable and left (stress-ng's chattr) are made mutable again.
 remove_tree() { # DIR
 	[[ $1 == /?* && -z $(mounts_below "$1") ]] || return 1
+	timeout 60 rm -rf --one-file-system "$1" 2>/dev/null && return
+	timeout 60 chattr -R -f -ai "$1" || true
 	timeout 60 rm -rf --one-file-system "$1"
 }
