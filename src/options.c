@@ -63,9 +63,9 @@ static const struct option_def table[] = {
 	{"flock", FLAG, AT(flock), 0, 0, NULL,
 		"flock(2) locks are taken in the source too, against those who lock there"},
 	{"attr_timeout", SECONDS, AT(attr_timeout), 0, 0, NULL,
-		"seconds that the kernel may keep attributes (1.0)"},
+		"seconds that the kernel may keep attributes (shared: 1; exclusive: for good)"},
 	{"entry_timeout", SECONDS, AT(entry_timeout), 0, 0, NULL,
-		"seconds that the kernel may keep names (1.0)"},
+		"seconds that the kernel may keep names (shared: 1; exclusive: for good)"},
 	{"noallow_other", FLAG, AT(noallow_other), 0, 0, NULL,
 		"only the mounting user has access; a mount by root is open to all, by "
 		"permissions"},
@@ -324,7 +324,7 @@ int options_parse(struct options *options, int argc, char **argv)
 	(void)argc;
 	memset(options, 0, sizeof(*options));
 	options->queue_depth = 256;
-	options->attr_timeout = options->entry_timeout = 1.0;
+	options->attr_timeout = options->entry_timeout = -1; /* not given */
 	while (*next && !error) {
 		const char *word = *next++;
 

@@ -27,7 +27,7 @@ struct options {
 	int fsync;
 	unsigned queue_depth;
 	unsigned loops; /* 0: the program chooses */
-	double attr_timeout;
+	double attr_timeout; /* negative: not given */
 	double entry_timeout;
 	bool foreground;
 	bool help;

@@ -32,6 +32,9 @@
 #define STANDARD_LOOPS 8
 /* Cold sequential reads are bounded by what is read ahead. */
 #define READ_AHEAD_KB 1024
+/* Seconds that names and attributes are kept. */
+#define FOREVER        1e9
+#define SHARED_TIMEOUT 1.0
 
 extern char **environ;
 
@@ -115,13 +118,32 @@ static bool has_option(const char *list, const char *name)
 	return false;
 }
 
+/* Given, or as long as what the kernel keeps is true. */
+static double timeout(const struct server *server, double given)
+{
+	return given >= 0 ? given : server->exclusive ? FOREVER : SHARED_TIMEOUT;
+}
+
+/*
+ * Opens without a message need a daemon that may open whatever the kernel lets its users open: an
+ * ordinary user's may not.
+ */
+static bool no_opens(const struct server *server)
+{
+	const struct options *options = server->options;
+
+	return options->opens == OPENS_NONE ||
+	       (options->opens == OPENS_AUTO && server->exclusive && geteuid() == 0 &&
+		       options->cache != CACHE_NONE);
+}
+
 static struct fs_config fs_config(const struct server *server)
 {
 	const struct options *options = server->options;
 
 	return (struct fs_config){
-		.attr_timeout = options->attr_timeout,
-		.entry_timeout = options->entry_timeout,
+		.attr_timeout = timeout(server, options->attr_timeout),
+		.entry_timeout = timeout(server, options->entry_timeout),
 		.fsync_data = options->fsync == FSYNC_DATA,
 		.posix_locks = options->posix_locks,
 		.flock = options->flock,
@@ -129,6 +151,10 @@ static struct fs_config fs_config(const struct server *server)
 			      has_option(options->mount_options, "noatime"),
 		.direct_io_all = options->cache == CACHE_NONE,
 		.exclusive = server->exclusive,
+		.writeback = options->cache == CACHE_WRITEBACK ||
+			     (options->cache == CACHE_AUTO && server->exclusive),
+		.no_opens = no_opens(server),
+		.read_only = has_option(options->mount_options, "ro"),
 		.no_statx = has_option(options->mount_options, "allow_root"),
 		.privileged = geteuid() == 0,
 		/* A request more than we work on at once is better queued in the kernel. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
@@ -91,21 +92,27 @@ static int set_size(fuse_req_t req, const struct target *t, const char *number, 
 	struct fs *fs = fs_of(req);
 	mode_t type = inode_type(fs->inodes, t->ino);
 	_cleanup_fd int opened = -1;
+	struct opener opener = {0};
 	int fd = t->fd;
+	int result = 0;
 
 	if (!S_ISREG(type))
 		return S_ISDIR(type) ? -EISDIR : -EINVAL;
 	if (size < 0)
 		return -EINVAL;
-	if (!t->handle || t->handle->access == O_RDONLY) {
-		fd = opened = openat(fs->proc_fd, number, O_WRONLY | O_CLOEXEC);
-		if (fd < 0)
-			return -errno;
+	if (fs->config.no_opens) {
+		result = opener_get(fs, t->ino, 0, &opener);
+		fd = result < 0 ? result : file_fd(fs, opener.handle, 0);
+	} else if (!t->handle || t->handle->access == O_RDONLY) {
+		opened = openat(fs->proc_fd, number, O_WRONLY | O_CLOEXEC);
+		fd = opened < 0 ? -errno : opened;
 	}
 	/* A change of owner takes the bits by itself. */
-	if (priv_kill_asked())
+	if (fd >= 0 && priv_kill_asked())
 		priv_kill(req, t->ino, fd);
-	return ftruncate(fd, size) < 0 ? -errno : 0;
+	result = fd < 0 ? fd : ftruncate(fd, size) < 0 ? -errno : 0;
+	opener_put(fs, &opener);
+	return result;
 }
 
 static struct timespec time_of(const struct timespec *value, bool set, bool now)
@@ -147,6 +154,60 @@ static int set_all(fuse_req_t req, const struct target *t, const struct stat *at
 	return result;
 }
 
+/* The kernel's own times of a file that it writes back, and nothing else. */
+static bool written_back(const struct fs *fs, int to_set)
+{
+	return fs->config.writeback && to_set == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME);
+}
+
+/*
+ * The source has its own time of these writes, mostly the same. Where it is not, it is set before
+ * the file goes (file.h): a program that writes and syncs in turns would else pay for one more
+ * change of the inode each time. True where that is taken care of.
+ */
+static bool put_off(struct fs *fs, const struct target *t, const struct stat *attr)
+{
+	struct file *file = file_find(fs->files, t->ino);
+	struct stat now;
+
+	if (!file)
+		return false;
+	pthread_mutex_lock(&file->lock);
+	file->mtime = attr->st_mtim;
+	file->mtime_due = fstat(t->fd, &now) < 0 || now.st_mtim.tv_sec != attr->st_mtim.tv_sec ||
+			  now.st_mtim.tv_nsec != attr->st_mtim.tv_nsec;
+	pthread_mutex_unlock(&file->lock);
+	file_unref(fs->files, file);
+	return true;
+}
+
+/* What was put off is overtaken. */
+static void forget_mtime(struct fs *fs, fuse_ino_t ino)
+{
+	struct file *file = file_find(fs->files, ino);
+
+	if (!file)
+		return;
+	pthread_mutex_lock(&file->lock);
+	file->mtime_due = false;
+	pthread_mutex_unlock(&file->lock);
+	file_unref(fs->files, file);
+}
+
+static int change(fuse_req_t req, const struct target *t, const struct stat *attr, int to_set)
+{
+	struct fs *fs = fs_of(req);
+	int result;
+
+	if (written_back(fs, to_set) && put_off(fs, t, attr))
+		return 0;
+	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
+		forget_mtime(fs, t->ino);
+	result = set_all(req, t, attr, to_set);
+	file_changed(fs, t->ino);
+	return result;
+}
+
 void fs_setattr(
 	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
@@ -156,7 +217,7 @@ void fs_setattr(
 	int result = target_get(fs, ino, fi, &target);
 
 	if (result == 0) {
-		result = set_all(req, &target, attr, to_set);
+		result = change(req, &target, attr, to_set);
 		if (result == 0)
 			result = fresh(fs, target.fd, &now);
 		target_put(fs, &target);

@@ -27,7 +27,8 @@ struct data_op {
 	fuse_req_t req;
 	struct request *request;
 	struct fs *fs;
-	struct file *file;
+	struct opener opener;
+	struct file *file; /* opener.file */
 	int fd;
 	/* Of the call that this operation heads. */
 	struct list start; /* on a list of calls to start */
@@ -57,6 +58,9 @@ static struct data_op *head_of(struct co_call *call)
 static void answer(struct data_op *d)
 {
 	struct loop_stats *stats = &loop_self()->stats;
+	/* The operation lives in the request, which is another's once it is answered. */
+	struct opener opener = d->opener;
+	struct fs *fs = d->fs;
 	ssize_t result = d->op.result;
 
 	loop_set_current(d->request);
@@ -73,6 +77,7 @@ static void answer(struct data_op *d)
 		fuse_reply_err(d->req, 0);
 	}
 	loop_set_current(NULL);
+	opener_put(fs, &opener);
 }
 
 static void answer_all(struct list *answered)
@@ -191,11 +196,14 @@ static int flush_fd(struct data_op *head)
 	struct file *file = head->file;
 	int fd;
 
+	/* A kept file's own handle is its oldest opener, and keeps its descriptors. */
+	if (file->kept)
+		return head->fd;
 	pthread_mutex_lock(&file->lock);
 	if (file->flush_fd < 0 && !list_empty(&file->handles)) {
 		struct handle *oldest = list_entry(file->handles.next, struct handle, node);
 
-		file->flush_fd = fcntl(atomic_load(&oldest->fd[oldest->first]), F_DUPFD_CLOEXEC, 0);
+		file->flush_fd = fcntl(file_any_fd(head->fs, oldest), F_DUPFD_CLOEXEC, 0);
 	}
 	fd = file->flush_fd >= 0 ? file->flush_fd : head->fd;
 	pthread_mutex_unlock(&file->lock);
@@ -291,94 +299,137 @@ static struct data_op *new_op(fuse_req_t req, enum co_kind kind, uint64_t offset
 	return d;
 }
 
-/* Queues d for the file of ino. */
-static void push(struct data_op *d, fuse_ino_t ino)
+/* What else than writes a sync has to see to. The lock is held. */
+static void note_changes(struct data_op *d)
 {
-	struct file *file;
+	uint64_t names = atomic_load(&d->fs->names_changed);
+	struct file *file = d->file;
+
+	if (d->op.full && file_set_mtime(d->fs, file, d->fd))
+		co_changed(&file->queue);
+	/* Names come and go without a word of whose: all files have changed then. */
+	if (file->names_seen != names)
+		co_changed(&file->queue);
+	file->names_seen = names;
+}
+
+/* Queues d for its file. */
+static void push(struct data_op *d)
+{
+	struct file *file = d->file;
 	bool waits;
 
-	d->file = file_of(d->fs->files, ino);
-	touch(d->fs, d->file);
+	touch(d->fs, file);
 	loop_set_current(NULL);
-	file = d->file;
 	pthread_mutex_lock(&file->lock);
+	if (d->op.kind == CO_SYNC)
+		note_changes(d);
 	waits = co_push(&file->queue, &d->op);
 	pthread_mutex_unlock(&file->lock);
 	/* Where it waits, another loop may have taken and answered it by now. */
 	if (!waits) {
-		stat_add(&loop_self()->stats.syncs_failed_file, 1);
+		struct loop_stats *stats = &loop_self()->stats;
+
+		stat_add(d->op.result ? &stats->syncs_failed_file : &stats->syncs_clean, 1);
 		answer(d);
 	}
 }
 
-/* The class of a request of handle with flags, and its descriptor. 0 or -errno. */
-static int choose_fd(struct data_op *d, struct handle *handle, int flags)
+/* The opener that the request names becomes d's. 0 or -errno. */
+static int find_opener(struct data_op *d, fuse_ino_t ino, uint64_t fh)
 {
-	int variant = file_variant(flags);
+	int result = opener_get(d->fs, ino, fh, &d->opener);
 
-	/* Appending is of no concern to a reader: all buffered readers share one class, and no
-	 * second descriptor is opened for them. */
-	if (d->op.kind == CO_READ && !((variant ^ handle->first) & FD_DIRECT)) {
+	d->file = d->opener.file;
+	return result;
+}
+
+/* Instead of queuing it. */
+static void refuse(struct data_op *d, int error)
+{
+	struct opener opener = d->opener;
+	struct fs *fs = d->fs;
+
+	fs_reply(d->req, error);
+	opener_put(fs, &opener);
+}
+
+/* A write past the page cache that has to be on the device before its answer. Where no open said so
+ * to the kernel, it sends an FSYNC, as it does after a cached one. */
+static bool dsync_is_ours(const struct data_op *d, int variant, int flags)
+{
+	return (flags & O_DSYNC) && !d->fs->config.no_opens &&
+	       ((variant & FD_DIRECT) || d->fs->config.direct_io_all);
+}
+
+/* The class of a request with flags, and its descriptor. 0 or -errno. */
+static int choose_fd(struct data_op *d, int flags)
+{
+	int variant = file_variant(d->fs, flags);
+
+	if (d->op.kind == CO_READ) {
+		/* All buffered readers share one class. */
 		d->op.klass = (uint32_t)(variant & FD_DIRECT);
-		d->fd = atomic_load(&handle->fd[handle->first]);
-		return 0;
+		d->fd = file_read_fd(d->fs, d->opener.handle, variant);
+	} else {
+		d->op.klass = (uint32_t)variant;
+		d->fd = file_fd(d->fs, d->opener.handle, variant);
+		d->op.append = variant & FD_APPEND;
+		if (dsync_is_ours(d, variant, flags))
+			d->op.klass |= CLASS_DSYNC;
 	}
-	d->fd = file_fd(d->fs, handle, variant);
-	d->op.klass = (uint32_t)variant;
-	/* A cached O_SYNC write is followed by an FSYNC of the kernel's; one past the cache by
-	 * nothing. */
-	if (d->op.kind == CO_WRITE && (flags & O_DSYNC) &&
-		((variant & FD_DIRECT) || d->fs->config.direct_io_all))
-		d->op.klass |= CLASS_DSYNC;
-	d->op.append = d->op.kind == CO_WRITE && (variant & FD_APPEND);
 	return d->fd < 0 ? d->fd : 0;
 }
 
 void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_READ, (uint64_t)off, size);
-	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
-	int result = handle ? choose_fd(d, handle, fi->flags) : -EBADF;
+	int result = find_opener(d, ino, fi->fh);
 
+	if (result == 0)
+		result = choose_fd(d, fi->flags);
 	if (result < 0)
-		fs_reply(req, result);
+		refuse(d, result);
 	else
-		push(d, ino);
+		push(d);
 }
 
 void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 	struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_WRITE, (uint64_t)off, size);
-	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
-	/* Pages written back go where they belong, whatever the descriptor's flags. */
-	int flags = fi->writepage ? 0 : fi->flags;
-	int result = handle ? choose_fd(d, handle, flags) : -EBADF;
+	int result = find_opener(d, ino, fi->fh);
 
 	/* The message's layout puts the data here, whatever transport it came by. */
 	assert(buf == d->request->payload);
+	/* Pages written back go where they belong, whatever the descriptor's flags. */
+	if (result == 0)
+		result = choose_fd(d, fi->writepage ? 0 : fi->flags);
 	if (result < 0) {
-		fs_reply(req, result);
+		refuse(d, result);
 		return;
 	}
 	if (priv_kill_asked())
 		priv_kill(req, ino, d->fd);
-	push(d, ino);
+	push(d);
 }
 
 void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_SYNC, 0, 0);
-	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
+	int result = find_opener(d, ino, fi->fh);
 
 	stat_add(&loop_self()->stats.syncs_asked, 1);
 	d->op.full = !datasync && !d->fs->config.fsync_data;
-	if (!handle) {
-		fs_reply(req, -EBADF);
+	if (result == 0) {
+		d->fd = file_any_fd(d->fs, d->opener.handle);
+		result = d->fd < 0 ? d->fd : 0;
+	}
+	if (result < 0) {
+		refuse(d, result);
 		return;
 	}
-	d->fd = atomic_load(&handle->fd[handle->first]);
-	push(d, ino);
+	push(d);
 }
 
 static void dir_sync_done(struct batchio_request *io, ssize_t result)
@@ -392,17 +443,17 @@ static void dir_sync_done(struct batchio_request *io, ssize_t result)
 void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_SYNC, 0, 0);
-	struct handle *handle = handle_find(d->fs->handles, fi->fh, ino);
+	int result = find_opener(d, ino, fi->fh);
 
-	if (!handle) {
-		fs_reply(req, -EBADF);
+	if (result < 0) {
+		refuse(d, result);
 		return;
 	}
 	loop_set_current(NULL);
 	d->io = (struct batchio_request){
 		.kind = datasync || d->fs->config.fsync_data ? BATCHIO_FDATASYNC : BATCHIO_FSYNC,
 		.flags = BATCHIO_MAYINLINE,
-		.fd = atomic_load(&handle->fd[0]),
+		.fd = atomic_load(&d->opener.handle->fd[0]),
 		.done = dir_sync_done,
 		.user = d,
 	};

@@ -59,7 +59,7 @@ struct listing {
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	int path_fd = inode_get(fs->inodes, ino);
+	int path_fd = fs->config.no_opens ? -ENOSYS : inode_get(fs->inodes, ino);
 	struct handle *handle;
 	int fd = path_fd;
 
@@ -78,6 +78,7 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fi->fh = handle->index;
+	fi->keep_cache = fi->cache_readdir = fs->config.exclusive;
 	if (fuse_reply_open(req, fi) != 0)
 		handle_free(fs->handles, handle);
 }
@@ -223,12 +224,21 @@ static void answer(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	struct fuse_file_info *fi, bool plus)
 {
 	struct fs *fs = fs_of(req);
+	struct opener opener;
 	struct listing l;
-	int result;
+	int result = opener_get(fs, ino, fi->fh, &opener);
 
+	if (result == 0 && offset < 0) {
+		opener_put(fs, &opener);
+		result = -EINVAL;
+	}
+	if (result < 0) {
+		fs_reply(req, result);
+		return;
+	}
 	l.fs = fs;
 	l.req = req;
-	l.handle = handle_find(fs->handles, fi->fh, ino);
+	l.handle = opener.handle;
 	l.plus = plus;
 	l.out = fs_answer_buffer(req);
 	l.used = 0;
@@ -236,13 +246,10 @@ static void answer(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	l.size = size < fs->config.max_write ? size : fs->config.max_write;
 	if (l.size > ANSWER_MAX)
 		l.size = ANSWER_MAX;
-	if (!l.handle || offset < 0) {
-		fs_reply(req, l.handle ? -EINVAL : -EBADF);
-		return;
-	}
 	pthread_mutex_lock(&l.handle->dir_lock);
 	result = build(&l, offset);
 	pthread_mutex_unlock(&l.handle->dir_lock);
+	opener_put(fs, &opener);
 	if (result < 0) {
 		fs_reply(req, result);
 		return;

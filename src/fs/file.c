@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/aside.h"
 #include "fs/cred.h"
 #include "fs/file_table.h"
 #include "fs/fs.h"
@@ -24,82 +25,6 @@
 /* One copy_file_range request blocks its loop; a larger one is answered short and comes again. */
 #define COPY_MAX (128u << 20)
 
-int file_variant(int flags)
-{
-	return (flags & O_DIRECT ? FD_DIRECT : 0) | (flags & O_APPEND ? FD_APPEND : 0);
-}
-
-/*
- * Flags for the source. Creation is not repeated; syncs come as requests of their own (FSYNC after
- * a buffered O_SYNC write), or per write (RWF_DSYNC, data.c).
- */
-static int source_flags(int flags)
-{
-	return (flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW | O_SYNC | O_DSYNC | O_NONBLOCK |
-				FASYNC | O_DIRECTORY)) |
-	       O_CLOEXEC;
-}
-
-/* Reading leaves no time of access behind where the mount is to have none. */
-static int quiet(const struct fs *fs)
-{
-	return fs->config.keep_atime ? O_NOATIME : 0;
-}
-
-/* It is a regular file or a directory: opening it has no effect of its own. */
-int file_reopen(struct fs *fs, int fd, int flags)
-{
-	char name[16];
-	int again;
-
-	flags |= quiet(fs);
-	snprintf(name, sizeof(name), "%d", fd);
-	again = openat(fs->proc_fd, name, flags);
-	/* Somebody else's, and no right to read it without a trace. */
-	if (again < 0 && errno == EPERM && quiet(fs)) {
-		flags &= ~O_NOATIME;
-		again = openat(fs->proc_fd, name, flags);
-	}
-	if (again < 0 && (errno == EMFILE || errno == ENFILE) && inode_relieve(fs->inodes))
-		again = openat(fs->proc_fd, name, flags);
-	return again < 0 ? -errno : again;
-}
-
-static int open_inode(struct fs *fs, fuse_ino_t ino, int flags)
-{
-	mode_t type = inode_type(fs->inodes, ino);
-	int path_fd;
-	int fd;
-
-	if (!S_ISREG(type))
-		return S_ISDIR(type) ? -EISDIR : type ? -ENXIO : -ESTALE;
-	path_fd = inode_get(fs->inodes, ino);
-	if (path_fd < 0)
-		return path_fd;
-	fd = file_reopen(fs, path_fd, source_flags(flags));
-	inode_put(fs->inodes, ino);
-	return fd;
-}
-
-int file_fd(struct fs *fs, struct handle *handle, int variant)
-{
-	int flags = handle->access | (variant & FD_DIRECT ? O_DIRECT : 0) |
-		    (variant & FD_APPEND ? O_APPEND : 0);
-	int fd = atomic_load_explicit(&handle->fd[variant], memory_order_acquire);
-	int none = -1;
-
-	if (fd >= 0)
-		return fd;
-	fd = open_inode(fs, atomic_load(&handle->ino), flags);
-	if (fd < 0)
-		return fd;
-	if (atomic_compare_exchange_strong(&handle->fd[variant], &none, fd))
-		return fd;
-	/* Another loop was quicker. */
-	close(fd);
-	return none;
-}
-
 /*
  * FOPEN_… for a file opened with flags. Direct writers of one file run in parallel only with both
  * flags, which libfuse 3.14 cannot say both; without FOPEN_DIRECT_IO's shared mmap (Linux 6.6)
@@ -107,18 +32,20 @@ int file_fd(struct fs *fs, struct handle *handle, int variant)
  */
 static uint32_t open_reply_flags(struct fs *fs, int flags)
 {
+	uint32_t keep = fs->config.exclusive ? FOPEN_KEEP_CACHE : 0;
+
 	if (fs->config.direct_io_all ||
 		((flags & O_DIRECT) &&
 			atomic_load_explicit(&fs->direct_io_mmap, memory_order_relaxed)))
-		return FOPEN_DIRECT_IO | ABI_FOPEN_PARALLEL_DIRECT_WRITES;
-	return 0;
+		return FOPEN_DIRECT_IO | ABI_FOPEN_PARALLEL_DIRECT_WRITES | keep;
+	return keep;
 }
 
 /* Makes fd (taken over) an opener of ino. Fills out. 0 or -errno. */
 static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct fuse_open_out *out)
 {
 	struct handle *handle =
-		handle_new(fs->handles, ino, fd, file_variant(flags), flags & O_ACCMODE);
+		handle_new(fs->handles, ino, fd, file_variant(fs, flags), flags & O_ACCMODE);
 	int result;
 
 	if (!handle)
@@ -139,11 +66,13 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_open_out out;
-	int fd = open_inode(fs, ino, fi->flags);
+	int fd = fs->config.no_opens ? -ENOSYS : file_open(fs, ino, fi->flags);
 	int result;
 
 	if (fd >= 0 && (fi->flags & O_TRUNC) && priv_kill_asked())
 		priv_kill(req, ino, fd);
+	if (fi->flags & O_TRUNC)
+		file_changed(fs, ino);
 	result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
 
 	if (result < 0)
@@ -152,37 +81,33 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* An unnamed file in a directory (O_TMPFILE). The descriptor, or -errno. */
-static int create_unnamed(int dir_fd, mode_t mode, int flags)
-{
-	int fd;
-
-	/* O_EXCL: may never be linked. */
-	fd = openat(
-		dir_fd, ".", (source_flags(flags) & ~O_TRUNC) | O_TMPFILE | (flags & O_EXCL), mode);
-	return fd < 0 ? -errno : fd;
-}
+/* name NULL: an unnamed one (O_TMPFILE), which with O_EXCL may never be linked. */
+struct creation {
+	const char *name;
+	mode_t mode;
+	int flags; /* the caller's */
+};
 
 /*
  * A new file, or -EEXIST for the caller to open what is there: opening with O_CREAT alone could
  * hang on a FIFO that somebody put there meanwhile.
  */
-static int create_named(int dir_fd, const char *name, mode_t mode, int flags)
+static int create_in(struct fs *fs, int dir_fd, const struct creation *new)
 {
-	int fd = openat(dir_fd, name,
-		(source_flags(flags) & ~O_TRUNC) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+	int flags = file_source_flags(fs, new->flags) & ~O_TRUNC;
+	int fd;
 
+	/* As reopen_for_writeback() opens what is there. */
+	if (fs->config.writeback && (flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
+	if (new->name)
+		fd = openat(dir_fd, new->name, flags | O_CREAT | O_EXCL | O_NOFOLLOW, new->mode);
+	else
+		fd = openat(dir_fd, ".", flags | O_TMPFILE | (new->flags &O_EXCL), new->mode);
 	return fd < 0 ? -errno : fd;
 }
 
-/* name NULL: an unnamed one. */
-static int create_in(int dir_fd, const char *name, mode_t mode, int flags)
-{
-	return name ? create_named(dir_fd, name, mode, flags) : create_unnamed(dir_fd, mode, flags);
-}
-
-static int create_as_caller(
-	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, int flags)
+static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct creation *new)
 {
 	struct fs *fs = fs_of(req);
 	struct cred_scope scope;
@@ -191,12 +116,11 @@ static int create_as_caller(
 
 	if (dir_fd < 0)
 		return dir_fd;
-	flags |= quiet(fs);
 	fd = cred_enter(&scope, req);
 	if (fd == 0) {
-		fd = create_in(dir_fd, name, mode, flags);
+		fd = create_in(fs, dir_fd, new);
 		if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
-			fd = create_in(dir_fd, name, mode, flags);
+			fd = create_in(fs, dir_fd, new);
 		cred_leave(&scope);
 	}
 	inode_put(fs->inodes, parent);
@@ -231,7 +155,7 @@ static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, in
 
 	if (result < 0)
 		return result;
-	fd = open_inode(fs, entry->ino, flags);
+	fd = file_open(fs, entry->ino, flags);
 	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())
 		priv_kill(req, entry->ino, fd);
 	if (fd < 0)
@@ -288,40 +212,71 @@ static void reply_create(
 	fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
+/* The new file's own handle begins with the descriptor that it was made with, taken over. */
+static int keep_created(struct fs *fs, fuse_ino_t ino, int fd, struct fuse_open_out *out)
+{
+	struct file *file;
+	int none = -1;
+	int result = file_keep(fs->files, ino, &file);
+
+	*out = (struct fuse_open_out){.open_flags = FOPEN_KEEP_CACHE};
+	if (result < 0 || !atomic_compare_exchange_strong(&file->own.fd[0], &none, fd))
+		close(fd);
+	if (result == 0)
+		file_unref(fs->files, file);
+	return result;
+}
+
+/* Makes a file, or opens the one of that name. On success entry and out are filled. 0 or -errno. */
+static int create_or_open(fuse_req_t req, fuse_ino_t parent, const struct creation *new,
+	struct fuse_entry_param *entry, struct fuse_open_out *out)
+{
+	struct fs *fs = fs_of(req);
+	_cleanup_fd int fd = create_as_caller(req, parent, new);
+	int result = 0;
+
+	if (fd == -EEXIST && new->name && !(new->flags &O_EXCL))
+		fd = open_existing(req, parent, new->name, new->flags, entry);
+	else if (fd >= 0)
+		result = learn_open(fs, fd, entry);
+	if (fd < 0 || result < 0)
+		return fd < 0 ? fd : result;
+	result = fs->config.no_opens ? keep_created(fs, entry->ino, steal_fd(&fd), out)
+				     : add_opener(fs, entry->ino, steal_fd(&fd), new->flags, out);
+	if (result < 0)
+		inode_forget(fs->inodes, entry->ino, 1);
+	return result;
+}
+
 /* Both CREATE and TMPFILE: libfuse 3.14 does not know the latter, so ops.c shows it to it as
  * CREATE. */
 void fs_create(
 	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-	struct fs *fs = fs_of(req);
 	bool unnamed = loop_current()->opcode == ABI_OP_TMPFILE;
+	struct creation new = {unnamed ? NULL : name, mode, fi->flags};
 	struct fuse_entry_param entry = {0};
 	struct fuse_open_out out;
-	_cleanup_fd int fd = -1;
 	int result = unnamed ? 0 : fs_check_name(name);
 
-	if (result < 0) {
+	/* The kernel then asks by MKNOD, and opens without a word. */
+	if (!unnamed && fs_of(req)->config.no_opens)
+		result = -ENOSYS;
+	if (result == 0)
+		result = create_or_open(req, parent, &new, &entry, &out);
+	if (result < 0)
 		fs_reply(req, result);
-		return;
-	}
-	fd = create_as_caller(req, parent, unnamed ? NULL : name, mode, fi->flags);
-	if (fd == -EEXIST && !unnamed && !(fi->flags & O_EXCL))
-		fd = open_existing(req, parent, name, fi->flags, &entry);
-	else if (fd >= 0)
-		result = learn_open(fs, fd, &entry);
-	if (fd < 0)
-		result = fd;
-	if (result < 0) {
-		fs_reply(req, result);
-		return;
-	}
-	result = add_opener(fs, entry.ino, steal_fd(&fd), fi->flags, &out);
-	if (result < 0) {
-		inode_forget(fs->inodes, entry.ino, 1);
-		fs_reply(req, result);
-		return;
-	}
-	reply_create(req, &entry, &out);
+	else
+		reply_create(req, &entry, &out);
+}
+
+int file_make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_entry_param *entry)
+{
+	struct creation new = {name, mode, O_RDWR | O_EXCL};
+	struct fuse_open_out out;
+
+	return create_or_open(req, parent, &new, entry, &out);
 }
 
 void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -354,35 +309,76 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
-	int fd = handle ? file_fd(fs, handle, 0) : -EBADF;
+	struct opener opener;
+	int fd = opener_get(fs, ino, fi->fh, &opener);
 
-	if (fd >= 0 && priv_kill_due(req))
-		priv_kill(req, ino, fd);
-	if (fd >= 0)
-		fd = fallocate(fd, mode, offset, length) ? -errno : 0;
+	if (fd == 0) {
+		fd = file_fd(fs, opener.handle, 0);
+		if (fd >= 0 && priv_kill_due(req))
+			priv_kill(req, ino, fd);
+		if (fd >= 0)
+			fd = fallocate(fd, mode, offset, length) ? -errno : 0;
+		file_changed(fs, ino);
+		opener_put(fs, &opener);
+	}
 	fs_reply(req, fd);
+}
+
+off_t file_seek(int fd, off_t off, int whence)
+{
+	off_t found;
+
+	if (fd < 0)
+		return fd;
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	found = lseek(fd, off, whence);
+	return found < 0 ? -errno : found;
 }
 
 void fs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
-	int fd = handle ? atomic_load(&handle->fd[handle->first]) : -EBADF;
-	off_t found = -1;
+	struct opener opener;
+	off_t found;
 
-	/* Only what needs the source; positions are the kernel's. */
-	if (fd >= 0 && whence != SEEK_DATA && whence != SEEK_HOLE)
-		fd = -EINVAL;
-	if (fd >= 0) {
-		found = lseek(fd, off, whence);
-		if (found < 0)
-			fd = -errno;
+	if (fs->config.writeback) {
+		aside_seek(fs->aside, req, ino, fi->fh, off, whence);
+		return;
 	}
-	if (fd < 0)
-		fs_reply(req, fd);
+	found = opener_get(fs, ino, fi->fh, &opener);
+	if (found == 0) {
+		found = file_seek(file_any_fd(fs, opener.handle), off, whence);
+		opener_put(fs, &opener);
+	}
+	if (found < 0)
+		fs_reply(req, (int)found);
 	else
 		fuse_reply_lseek(req, found);
+}
+
+struct copy {
+	fuse_ino_t ino_out;
+	off_t off_in, off_out;
+	size_t len;
+	unsigned flags;
+};
+
+static ssize_t copy(
+	fuse_req_t req, const struct opener *in, const struct opener *out, struct copy *copy)
+{
+	struct fs *fs = fs_of(req);
+	int in_fd = file_read_fd(fs, in->handle, 0);
+	int out_fd = in_fd < 0 ? in_fd : file_fd(fs, out->handle, 0);
+	ssize_t copied;
+
+	if (out_fd < 0)
+		return out_fd;
+	if (priv_kill_due(req))
+		priv_kill(req, copy->ino_out, out_fd);
+	copied = copy_file_range(in_fd, &copy->off_in, out_fd, &copy->off_out,
+		copy->len < COPY_MAX ? copy->len : COPY_MAX, copy->flags);
+	return copied < 0 ? -errno : copied;
 }
 
 void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
@@ -390,22 +386,21 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	struct fuse_file_info *fi_out, size_t len, int flags)
 {
 	struct fs *fs = fs_of(req);
-	struct handle *in = handle_find(fs->handles, fi_in->fh, ino_in);
-	struct handle *out = handle_find(fs->handles, fi_out->fh, ino_out);
-	int in_fd = in ? file_fd(fs, in, 0) : -EBADF;
-	int out_fd = out ? file_fd(fs, out, 0) : -EBADF;
-	ssize_t copied;
+	struct copy what = {ino_out, off_in, off_out, len, (unsigned)flags};
+	struct opener in, out;
+	ssize_t copied = opener_get(fs, ino_in, fi_in->fh, &in);
 
-	if (in_fd < 0 || out_fd < 0) {
-		fs_reply(req, in_fd < 0 ? in_fd : out_fd);
-		return;
+	if (copied == 0) {
+		copied = opener_get(fs, ino_out, fi_out->fh, &out);
+		if (copied == 0) {
+			copied = copy(req, &in, &out, &what);
+			file_changed(fs, ino_out);
+			opener_put(fs, &out);
+		}
+		opener_put(fs, &in);
 	}
-	if (priv_kill_due(req))
-		priv_kill(req, ino_out, out_fd);
-	copied = copy_file_range(
-		in_fd, &off_in, out_fd, &off_out, len < COPY_MAX ? len : COPY_MAX, (unsigned)flags);
 	if (copied < 0)
-		fs_reply(req, -errno);
+		fs_reply(req, (int)copied);
 	else
 		fuse_reply_write(req, (size_t)copied);
 }

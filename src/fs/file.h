@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An open regular file: the queue and the openers of one inode. For src/fs only.
+ * A file in use: the queue and the openers of one inode. For src/fs only.
  *
- * Made by the first open, freed after the last reference: one a handle, one for each loop that has
- * it on its list of touched files, one while a completed call is being answered.
+ * With a message for each open: made by the first one, freed after the last reference: one a
+ * handle, one for each loop that has it on its list of touched files, one while a completed call is
+ * being answered.
+ *
+ * Where opens send none (config.no_opens) nobody says when a file is in use, so a file, or a
+ * directory, gets one handle of its own, which serves all openers. It is made by the first request
+ * that needs it and kept, with its descriptors, until the kernel forgets the inode or so many
+ * others were used since that its turn has come; then it is made anew on demand. It pins its inode:
+ * a node id cannot be given to another object while a file of it is kept.
  */
 #ifndef FS_FILE_H
 #define FS_FILE_H
@@ -12,6 +19,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "base/list.h"
 #include "coalesce/coalesce.h"
@@ -22,8 +30,13 @@ struct file_table;
 
 struct file {
 	fuse_ino_t ino;
-	struct list node; /* on the table's list; its lock, as for refs */
+	struct list node; /* on the table's list; its lock, as for the next three */
 	unsigned refs;
+	struct list idle; /* kept without users: on the table's list, else on none */
+	bool forgotten; /* kept, and to go with its last user */
+	bool kept; /* has a handle of its own, and pins its inode */
+	int path_fd; /* kept: the inode's descriptor */
+	struct handle own; /* kept: the handle that serves all */
 	pthread_mutex_t lock; /* of all below */
 	struct co_file queue;
 	struct list handles; /* handle.node, in order of opening */
@@ -34,9 +47,18 @@ struct file {
 	 * oldest one has missed nothing that a later opener is owed.
 	 */
 	int flush_fd;
+	uint64_t names_seen; /* fs.names_changed at the last sync */
+	/*
+	 * Writeback cache: the time of modification that the kernel keeps and has told us, while
+	 * the source shows that of our own writes. It is set before a full flush and before the
+	 * file goes, not at each of the kernel's messages.
+	 */
+	bool mtime_due;
+	struct timespec mtime;
 };
 
-int file_table_new(struct file_table **out);
+/* max_kept: files kept without users, where opens send no message. 0 or -errno. */
+int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out);
 void file_table_free(struct file_table *table);
 
 /* The open file of ino. Valid while a handle of it is open. */
@@ -46,11 +68,51 @@ struct file *file_of(struct file_table *table, fuse_ino_t ino);
 void file_ref(struct file_table *table, struct file *file);
 void file_unref(struct file_table *table, struct file *file);
 
+/* The file of ino, or NULL, with a reference. */
+struct file *file_find(struct file_table *table, fuse_ino_t ino);
+/* The same, made to be kept if there is none. 0 or -errno. */
+int file_keep(struct file_table *table, fuse_ino_t ino, struct file **out);
+/* The kernel has forgotten ino: its kept file goes. */
+void file_forget(struct file_table *table, fuse_ino_t ino);
+uint64_t file_count_kept(struct file_table *table);
+
+/* Something of ino has changed that its next sync has to see to. */
+void file_changed(struct fs *fs, fuse_ino_t ino);
+
+/* Sets a time of modification that is due: true. With file->lock held, or nobody else to know file.
+ */
+bool file_set_mtime(struct fs *fs, struct file *file, int fd);
+
+/* ---- who serves a request ---- */
+
+struct opener {
+	struct handle *handle;
+	struct file *file; /* NULL for a directory that was opened by a message */
+};
+
+/*
+ * The opener that a request for ino names: the handle fh, or the file's own. Valid until
+ * opener_put(), or until the request is answered, whichever is first. 0 or -errno.
+ */
+int opener_get(struct fs *fs, fuse_ino_t ino, uint64_t fh, struct opener *out);
+void opener_put(struct fs *fs, struct opener *opener);
+
 /*
  * The descriptor of handle for requests of a variant (FD_DIRECT, FD_APPEND), opened when it is the
  * first of its kind. Stays open as long as the handle. Returns it, or -errno.
  */
 int file_fd(struct fs *fs, struct handle *handle, int variant);
+
+/* The same for reading only, where a descriptor that may not write will do. */
+int file_read_fd(struct fs *fs, struct handle *handle, int variant);
+
+/* A descriptor of handle for what any will do: attributes, a flush. Or -errno. */
+int file_any_fd(struct fs *fs, struct handle *handle);
+
+/* Opens the regular file ino in the source, with the caller's flags. The descriptor, or -errno. */
+int file_open(struct fs *fs, fuse_ino_t ino, int flags);
+/* What is left of a caller's flags there. */
+int file_source_flags(const struct fs *fs, int flags);
 
 /*
  * Opens anew the regular file or directory behind a descriptor of any kind. Returns the descriptor,
@@ -58,7 +120,17 @@ int file_fd(struct fs *fs, struct handle *handle, int variant);
  */
 int file_reopen(struct fs *fs, int fd, int flags);
 
+/* lseek() for SEEK_DATA and SEEK_HOLE, the only ones that need the source. fd may be -errno
+ * already.
+ */
+off_t file_seek(int fd, off_t off, int whence);
+
+/* Makes the regular file name, the caller's, and keeps its descriptor; entry is filled. For opens
+ * without a message. 0 or -errno. */
+int file_make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_entry_param *entry);
+
 /* FD_… bits of open flags. */
-int file_variant(int flags);
+int file_variant(const struct fs *fs, int flags);
 
 #endif

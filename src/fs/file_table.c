@@ -1,30 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* Which inodes are open, by node id; see file.h. For src/fs only. */
-#include "fs/file.h"
+/* Which inodes are in use, by node id; see file.h. For src/fs only. */
+#include "fs/file_table.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "fs/file_table.h"
+#include "fs/file.h"
+#include "fs/fs.h"
 #include "fs/lock.h"
 
 /* As many as the inode table can number; untouched pages cost nothing. */
 #define FILE_SLOTS (64u << 20)
 /* Of one merged call. */
 #define MERGE_BYTES (1u << 20)
+/* Kept files that go at once, when there are too many. */
+#define RETIRE_MOST 64
 
 struct file_table {
+	struct fs *fs;
 	pthread_mutex_t lock;
 	_Atomic(struct file *) *slots; /* by node id */
 	struct list open; /* all of them */
+	struct list idle; /* of these, the kept ones without users, oldest first */
+	unsigned n_idle, max_idle;
+	uint64_t n_kept;
 	struct co_limits limits;
 };
 
-int file_table_new(struct file_table **out)
+int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out)
 {
 	struct file_table *table = calloc(1, sizeof(*table));
 
@@ -36,8 +44,11 @@ int file_table_new(struct file_table **out)
 		free(table);
 		return -ENOMEM;
 	}
+	table->fs = fs;
+	table->max_idle = max_kept;
 	pthread_mutex_init(&table->lock, NULL);
 	list_init(&table->open);
+	list_init(&table->idle);
 	table->limits = (struct co_limits){.max_ops = IOV_MAX, .max_bytes = MERGE_BYTES};
 	*out = table;
 	return 0;
@@ -49,6 +60,8 @@ struct file *file_of(struct file_table *table, fuse_ino_t ino)
 	return atomic_load_explicit(&table->slots[ino], memory_order_acquire);
 }
 
+/* ---- one file ---- */
+
 static struct file *file_new(struct file_table *table, fuse_ino_t ino)
 {
 	struct file *file = calloc(1, sizeof(*file));
@@ -58,20 +71,63 @@ static struct file *file_new(struct file_table *table, fuse_ino_t ino)
 	file->ino = ino;
 	file->flush_fd = -1;
 	pthread_mutex_init(&file->lock, NULL);
+	list_init(&file->node);
+	list_init(&file->idle);
 	list_init(&file->handles);
 	list_init(&file->lock_owners);
 	co_file_init(&file->queue, &table->limits);
+	file->queue.exclusive = table->fs->config.exclusive;
 	return file;
 }
 
-static void file_free(struct file *file)
+/* Gives file a handle of its own. path_fd: the inode's, pinned. */
+static void make_kept(struct file *file, int path_fd)
 {
-	list_del(&file->node);
+	file->kept = true;
+	file->path_fd = path_fd;
+	handle_init_own(&file->own, file->ino);
+	list_add_tail(&file->own.node, &file->handles);
+	co_open(&file->queue, &file->own.opener);
+}
+
+/* Nobody knows file any more. */
+static void file_free(struct file_table *table, struct file *file)
+{
 	lock_drop_all(file);
+	if (file->kept) {
+		file_set_mtime(table->fs, file, file->path_fd);
+		handle_close(&file->own);
+		inode_put(table->fs->inodes, file->ino);
+	}
 	if (file->flush_fd >= 0)
 		close(file->flush_fd);
 	pthread_mutex_destroy(&file->lock);
 	free(file);
+}
+
+/* Takes file out of the table. The lock is held. */
+static void remove_file(struct file_table *table, struct file *file)
+{
+	assert(co_idle(&file->queue));
+	atomic_store_explicit(&table->slots[file->ino], NULL, memory_order_release);
+	list_del(&file->node);
+	table->n_kept -= file->kept;
+}
+
+static void not_idle(struct file_table *table, struct file *file)
+{
+	if (list_empty(&file->idle))
+		return;
+	list_del(&file->idle);
+	list_init(&file->idle);
+	table->n_idle--;
+}
+
+static void insert_file(struct file_table *table, struct file *file)
+{
+	list_add_tail(&file->node, &table->open);
+	atomic_store_explicit(&table->slots[file->ino], file, memory_order_release);
+	table->n_kept += file->kept;
 }
 
 void file_table_free(struct file_table *table)
@@ -80,13 +136,15 @@ void file_table_free(struct file_table *table)
 
 	if (!table)
 		return;
-	/* An aborted connection never released them. */
+	/* The kept ones, and those of an aborted connection, which never released them. */
 	list_for_each_safe (node, next, &table->open)
-		file_free(list_entry(node, struct file, node));
+		file_free(table, list_entry(node, struct file, node));
 	munmap(table->slots, FILE_SLOTS * sizeof(*table->slots));
 	pthread_mutex_destroy(&table->lock);
 	free(table);
 }
+
+/* ---- files of handles ---- */
 
 int file_add_handle(struct file_table *table, fuse_ino_t ino, struct handle *handle)
 {
@@ -99,12 +157,10 @@ int file_add_handle(struct file_table *table, fuse_ino_t ino, struct handle *han
 	if (!file) {
 		file = file_new(table, ino);
 		if (file)
-			list_add_tail(&file->node, &table->open);
+			insert_file(table, file);
 	}
-	if (file) {
+	if (file)
 		file->refs++;
-		atomic_store_explicit(&table->slots[ino], file, memory_order_release);
-	}
 	pthread_mutex_unlock(&table->lock);
 	if (!file)
 		return -ENOMEM;
@@ -120,6 +176,8 @@ void file_remove_handle(struct file_table *table, fuse_ino_t ino, struct handle 
 	struct file *file = file_of(table, ino);
 
 	pthread_mutex_lock(&file->lock);
+	/* Its descriptors are at hand still; those of the last one go with it. */
+	file_set_mtime(table->fs, file, atomic_load(&handle->fd[handle->first]));
 	list_del(&handle->node);
 	co_close(&file->queue, &handle->opener);
 	pthread_mutex_unlock(&file->lock);
@@ -133,16 +191,211 @@ void file_ref(struct file_table *table, struct file *file)
 	pthread_mutex_unlock(&table->lock);
 }
 
-void file_unref(struct file_table *table, struct file *file)
-{
-	bool last;
+/* ---- kept files ---- */
 
+static bool unsynced(struct file *file)
+{
+	bool result;
+
+	pthread_mutex_lock(&file->lock);
+	result = file->queue.changes != file->queue.clean_data;
+	pthread_mutex_unlock(&file->lock);
+	return result;
+}
+
+/* Any of the own handle's descriptors, or -1. */
+static int some_fd(const struct file *file)
+{
+	for (int i = 0; i < FD_VARIANTS; i++)
+		if (atomic_load(&file->own.fd[i]) >= 0)
+			return atomic_load(&file->own.fd[i]);
+	return -1;
+}
+
+static void write_back(struct file *file, unsigned flags)
+{
+	int fd = some_fd(file);
+
+	if (fd < 0 || !unsynced(file) || !sync_file_range(fd, 0, 0, flags))
+		return;
+	/* Of the answers only these tell of lost data. */
+	if (errno == EIO || errno == ENOSPC || errno == EDQUOT) {
+		int error = -errno;
+
+		pthread_mutex_lock(&file->lock);
+		co_fail(&file->queue, error);
+		pthread_mutex_unlock(&file->lock);
+	}
+}
+
+/*
+ * Lets go of the files on the list, which the caller has referenced. What they have written goes to
+ * the device first: an error of that write-back belongs to their descriptors, and to nobody once
+ * these are closed. One that has failed, or is used again, stays.
+ */
+static void retire(struct file_table *table, struct list *files)
+{
+	struct list going;
+	struct list *node;
+
+	list_for_each (node, files)
+		write_back(list_entry(node, struct file, idle), SYNC_FILE_RANGE_WRITE);
+	list_for_each (node, files)
+		write_back(list_entry(node, struct file, idle), SYNC_FILE_RANGE_WAIT_BEFORE |
+									SYNC_FILE_RANGE_WRITE |
+									SYNC_FILE_RANGE_WAIT_AFTER);
+	list_init(&going);
 	pthread_mutex_lock(&table->lock);
-	last = --file->refs == 0;
-	if (last) {
-		assert(co_idle(&file->queue) && list_empty(&file->handles));
-		atomic_store_explicit(&table->slots[file->ino], NULL, memory_order_release);
-		file_free(file);
+	while ((node = list_pop(files))) {
+		struct file *file = list_entry(node, struct file, idle);
+
+		list_init(&file->idle);
+		if (--file->refs == 0 && (file->forgotten || !file->queue.failed)) {
+			remove_file(table, file);
+			list_add_tail(&file->idle, &going);
+		}
 	}
 	pthread_mutex_unlock(&table->lock);
+	while ((node = list_pop(&going)))
+		file_free(table, list_entry(node, struct file, idle));
+}
+
+/* The oldest idle files, referenced, onto a list. The lock is held. */
+static void choose_oldest(struct file_table *table, struct list *files)
+{
+	for (int n = 0; n < RETIRE_MOST && !list_empty(&table->idle); n++) {
+		struct file *file = list_entry(table->idle.next, struct file, idle);
+
+		not_idle(table, file);
+		file->refs++;
+		list_add_tail(&file->idle, files);
+	}
+}
+
+/* The last user of a kept file is gone. The lock is held; what it returns is to be freed. */
+static struct file *rest(struct file_table *table, struct file *file, struct list *too_many)
+{
+	if (file->forgotten) {
+		remove_file(table, file);
+		return file;
+	}
+	/* A failed one stays until the kernel forgets it: only then is nobody owed the error. */
+	if (!file->queue.failed) {
+		list_add_tail(&file->idle, &table->idle);
+		if (++table->n_idle > table->max_idle)
+			choose_oldest(table, too_many);
+	}
+	return NULL;
+}
+
+void file_unref(struct file_table *table, struct file *file)
+{
+	struct file *gone = NULL;
+	struct list too_many;
+
+	list_init(&too_many);
+	pthread_mutex_lock(&table->lock);
+	if (--file->refs == 0) {
+		if (file->kept) {
+			gone = rest(table, file, &too_many);
+		} else {
+			assert(list_empty(&file->handles));
+			remove_file(table, file);
+			gone = file;
+		}
+	}
+	pthread_mutex_unlock(&table->lock);
+	if (gone)
+		file_free(table, gone);
+	if (!list_empty(&too_many))
+		retire(table, &too_many);
+}
+
+static struct file *find_locked(struct file_table *table, fuse_ino_t ino)
+{
+	struct file *file = file_of(table, ino);
+
+	if (!file)
+		return NULL;
+	file->refs++;
+	/* On a list of files to be retired it is not idle, and stays there. */
+	if (file->refs == 1)
+		not_idle(table, file);
+	return file;
+}
+
+struct file *file_find(struct file_table *table, fuse_ino_t ino)
+{
+	struct file *file;
+
+	if (ino >= FILE_SLOTS || !file_of(table, ino))
+		return NULL;
+	pthread_mutex_lock(&table->lock);
+	file = find_locked(table, ino);
+	pthread_mutex_unlock(&table->lock);
+	return file;
+}
+
+int file_keep(struct file_table *table, fuse_ino_t ino, struct file **out)
+{
+	struct file *made;
+	int path_fd;
+
+	*out = file_find(table, ino);
+	if (*out)
+		return 0;
+	if (ino >= FILE_SLOTS)
+		return -ENFILE;
+	path_fd = inode_get(table->fs->inodes, ino);
+	if (path_fd < 0)
+		return path_fd;
+	made = file_new(table, ino);
+	if (!made) {
+		inode_put(table->fs->inodes, ino);
+		return -ENOMEM;
+	}
+	make_kept(made, path_fd);
+	pthread_mutex_lock(&table->lock);
+	*out = find_locked(table, ino);
+	if (!*out) {
+		*out = made;
+		made->refs = 1;
+		insert_file(table, made);
+		made = NULL;
+	}
+	pthread_mutex_unlock(&table->lock);
+	if (made)
+		file_free(table, made);
+	return 0;
+}
+
+void file_forget(struct file_table *table, fuse_ino_t ino)
+{
+	struct file *file = NULL;
+
+	if (ino >= FILE_SLOTS || !file_of(table, ino))
+		return;
+	pthread_mutex_lock(&table->lock);
+	file = file_of(table, ino);
+	if (file && file->kept && file->refs == 0) {
+		not_idle(table, file);
+		remove_file(table, file);
+	} else {
+		if (file)
+			file->forgotten = true;
+		file = NULL;
+	}
+	pthread_mutex_unlock(&table->lock);
+	if (file)
+		file_free(table, file);
+}
+
+uint64_t file_count_kept(struct file_table *table)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&table->lock);
+	n = table->n_kept;
+	pthread_mutex_unlock(&table->lock);
+	return n;
 }

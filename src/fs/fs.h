@@ -27,13 +27,17 @@ struct fs_config {
 	bool flock; /* so are flock(2)'s */
 	bool keep_atime; /* ro, noatime: reading leaves no trace in the source */
 	bool direct_io_all; /* cache=none: no page cache for any file */
-	bool exclusive; /* nobody else touches the source */
 	bool no_statx; /* allow_root: libfuse keeps others out, and never sees STATX */
 	bool privileged; /* we act for other users: effective uid 0 */
+	bool exclusive; /* only this mount touches the source: what the kernel caches is true */
+	bool writeback; /* the kernel gathers writes in its page cache */
+	bool no_opens; /* opens and closes send no message */
+	bool read_only;
 	unsigned max_background;
 	size_t max_write;
 };
 
+struct aside;
 struct locks;
 
 struct fs {
@@ -43,6 +47,7 @@ struct fs {
 	struct handle_table *handles;
 	struct file_table *files;
 	struct locks *locks;
+	struct aside *aside; /* exclusive mounts */
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */
 	int proc_fd; /* O_PATH of /proc/self/fd, to reopen descriptors by number */
@@ -50,6 +55,7 @@ struct fs {
 		own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
 	_Atomic bool direct_io_mmap; /* the kernel allows shared mmap with FOPEN_DIRECT_IO */
 	_Atomic bool answering; /* FUSE_INIT was answered */
+	_Atomic uint64_t names_changed; /* names made, moved and taken away */
 	bool initialised; /* fs_init() done */
 };
 

@@ -7,6 +7,7 @@
 #include "fs/handle.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -54,7 +55,7 @@ int handle_table_new(struct handle_table **out)
 }
 
 /* Closes what a handle has, with nobody able to find it any more. */
-static void handle_close(struct handle *handle)
+void handle_close(struct handle *handle)
 {
 	for (int i = 0; i < FD_VARIANTS; i++) {
 		int fd = atomic_exchange(&handle->fd[i], -1);
@@ -97,6 +98,24 @@ static struct slot *slot_alloc(struct handle_table *table)
 	return slot;
 }
 
+static void handle_init(struct handle *handle, int access, int first)
+{
+	handle->access = access;
+	handle->first = first;
+	for (int i = 0; i < FD_VARIANTS; i++)
+		atomic_store_explicit(&handle->fd[i], -1, memory_order_relaxed);
+	memset(&handle->opener, 0, sizeof(handle->opener));
+	list_init(&handle->node);
+	pthread_mutex_init(&handle->dir_lock, NULL);
+	handle->dir_offset = 0;
+}
+
+void handle_init_own(struct handle *handle, fuse_ino_t ino)
+{
+	handle_init(handle, O_RDWR, -1);
+	atomic_store_explicit(&handle->ino, ino, memory_order_release);
+}
+
 struct handle *handle_new(
 	struct handle_table *table, fuse_ino_t ino, int fd, int variant, int access)
 {
@@ -108,14 +127,8 @@ struct handle *handle_new(
 		return NULL;
 	}
 	handle = &slot->handle;
-	handle->access = access;
-	handle->first = variant;
-	for (int i = 0; i < FD_VARIANTS; i++)
-		atomic_store_explicit(&handle->fd[i], i == variant ? fd : -1, memory_order_relaxed);
-	memset(&handle->opener, 0, sizeof(handle->opener));
-	list_init(&handle->node);
-	pthread_mutex_init(&handle->dir_lock, NULL);
-	handle->dir_offset = 0;
+	handle_init(handle, access, variant);
+	atomic_store_explicit(&handle->fd[variant], fd, memory_order_relaxed);
 	atomic_fetch_add_explicit(&table->count, 1, memory_order_relaxed);
 	/* Last: who finds it sees all of the above. */
 	atomic_store_explicit(&handle->ino, ino, memory_order_release);

@@ -23,7 +23,8 @@
 enum {
 	FD_DIRECT = 1, /* O_DIRECT */
 	FD_APPEND = 2, /* O_APPEND */
-	FD_VARIANTS = 4,
+	FD_READ = 4, /* of a file's own handle (file.h): for reading only, as writing is refused */
+	FD_VARIANTS = 8,
 };
 
 struct handle {
@@ -35,7 +36,7 @@ struct handle {
 	 * replaced. Directories: fd[0] only.
 	 */
 	_Atomic int fd[FD_VARIANTS];
-	int first; /* variant opened first */
+	int first; /* variant opened first; -1: a file's own handle, opened as needed */
 	struct co_opener opener; /* regular files */
 	struct list node; /* regular files: on file.handles, in order of opening */
 	pthread_mutex_t dir_lock; /* directories: held while the stream's position is in use */
@@ -60,6 +61,10 @@ struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t i
 
 /* Closes the handle's descriptors; its number may be given out again. */
 void handle_free(struct handle_table *table, struct handle *handle);
+
+/* Sets up a file's own handle, which is in no table; handle_close() is its end. */
+void handle_init_own(struct handle *handle, fuse_ino_t ino);
+void handle_close(struct handle *handle);
 
 /* Open handles. */
 uint64_t handle_count(struct handle_table *table);

@@ -274,22 +274,25 @@ bool inode_dropped(struct inode_table *table)
 	return atomic_load_explicit(&table->dropped, memory_order_acquire);
 }
 
-void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup)
+bool inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup)
 {
+	bool unknown = false;
 	struct slot *slot;
 	int fd = -1;
 
 	if (ino == FUSE_ROOT_ID)
-		return;
+		return false;
 	pthread_mutex_lock(&table->lock);
 	slot = slot_of(table, ino);
 	if (slot && !(slot->flags & SLOT_FORGOTTEN) && nlookup <= slot->nlookup) {
 		slot->nlookup -= nlookup;
+		unknown = slot->nlookup == 0;
 		fd = slot_settle(table, slot);
 	}
 	pthread_mutex_unlock(&table->lock);
 	if (fd >= 0)
 		close(fd);
+	return unknown;
 }
 
 /* ---- descriptors on demand ---- */

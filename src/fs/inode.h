@@ -55,8 +55,9 @@ mode_t inode_type(struct inode_table *table, fuse_ino_t ino);
 int inode_learn(
 	struct inode_table *table, int fd, const struct stat *attr, struct fuse_entry_param *entry);
 
-/* The kernel forgets nlookup references. A count too large or an unknown ino is ignored. */
-void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup);
+/* The kernel forgets nlookup references. A count too large or an unknown ino is ignored. True when
+ * it does not know ino any more: who pins it shall let it go. */
+bool inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup);
 
 /* Replaces attr->st_ino by the number that the mount shows: distinct also across devices of the
  * source. */

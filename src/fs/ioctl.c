@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 
 #include "base/cleanup.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
@@ -111,6 +112,8 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 	result = run(fs_of(req), ino, fi, command.number, &value);
 	/* The kernel doesn't know that this moved the time of change. Attributes only, as in
 	 * priv.c. */
+	if (result == 0 && command.in)
+		file_changed(fs_of(req), ino);
 	if (result == 0 && command.in)
 		fuse_lowlevel_notify_inval_inode(fs_of(req)->session, ino, -1, 0);
 	if (result < 0)

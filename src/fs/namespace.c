@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "fs/cred.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 
 /* ---- finding ---- */
@@ -147,6 +148,14 @@ static void reply_entry(fuse_req_t req, int result, const struct fuse_entry_para
 		inode_forget(fs->inodes, entry->ino, 1);
 }
 
+/* There is no such name, and nobody else who could make one. */
+static void reply_absent(fuse_req_t req)
+{
+	struct fuse_entry_param entry = {.entry_timeout = fs_of(req)->config.entry_timeout};
+
+	fuse_reply_entry(req, &entry);
+}
+
 /* What is behind fd, which stays the caller's. */
 static int learn_again(struct fs *fs, int fd, struct fuse_entry_param *entry)
 {
@@ -230,12 +239,21 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		result = lookup_parent(fs, parent, &entry);
 	else
 		result = fs_lookup_child(fs, parent, name, &entry);
-	reply_entry(req, result, &entry);
+	if (result == -ENOENT && fs->config.exclusive)
+		reply_absent(req);
+	else
+		reply_entry(req, result, &entry);
+}
+
+static void forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
+{
+	if (inode_forget(fs->inodes, ino, nlookup) && fs->config.no_opens)
+		file_forget(fs->files, ino);
 }
 
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	inode_forget(fs_of(req)->inodes, ino, nlookup);
+	forget(fs_of(req), ino, nlookup);
 	fuse_reply_none(req);
 }
 
@@ -244,7 +262,7 @@ void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	struct fs *fs = fs_of(req);
 
 	for (size_t i = 0; i < count; i++)
-		inode_forget(fs->inodes, forgets[i].ino, forgets[i].nlookup);
+		forget(fs, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -269,6 +287,13 @@ void fs_readlink(fuse_req_t req, fuse_ino_t ino)
 	}
 	target[length] = '\0';
 	fuse_reply_readlink(req, target);
+}
+
+/* For the syncs to come (data.c). After the change: a sync that does not see it was asked before.
+ */
+static void names_changed(struct fs *fs)
+{
+	atomic_fetch_add_explicit(&fs->names_changed, 1, memory_order_release);
 }
 
 /* ---- making ---- */
@@ -316,10 +341,20 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 		result = make(dir_fd, name, what);
 		cred_leave(&scope);
 	}
+	names_changed(fs);
 	if (result == 0)
 		result = namespace_lookup(fs, dir_fd, name, entry);
 	inode_put(fs->inodes, parent);
 	return result;
+}
+
+/* Made to be opened, most probably. */
+static int make_file(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_entry_param *entry)
+{
+	int result = fs_check_name(name);
+
+	return result < 0 ? result : file_make(req, parent, name, mode & 07777, entry);
 }
 
 void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -329,7 +364,9 @@ void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 	int result = -EINVAL;
 
 	/* mknod(2) makes neither; make() would. */
-	if (!S_ISDIR(mode) && !S_ISLNK(mode))
+	if (S_ISREG(what.mode) && fs_of(req)->config.no_opens)
+		result = make_file(req, parent, name, mode, &entry);
+	else if (!S_ISDIR(mode) && !S_ISLNK(mode))
 		result = make_and_learn(req, parent, name, &what, &entry);
 	reply_entry(req, result, &entry);
 }
@@ -364,6 +401,7 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 		snprintf(number, sizeof(number), "%d", fd);
 		if (linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0)
 			result = -errno;
+		names_changed(fs);
 		inode_put(fs->inodes, newparent);
 	}
 	if (result == 0)
@@ -413,6 +451,7 @@ static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int f
 		return dir_fd;
 	held = hold_known(fs, dir_fd, name);
 	result = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+	names_changed(fs);
 	if (held)
 		inode_put(fs->inodes, held);
 	inode_put(fs->inodes, parent);
@@ -462,6 +501,7 @@ static int rename_held(fuse_req_t req, fuse_ino_t parent, const char *name, fuse
 					  : hold_known(fs, new_dir_fd, newname);
 
 		result = move(req, dir_fd, name, new_dir_fd, newname, flags);
+		names_changed(fs);
 		if (held)
 			inode_put(fs->inodes, held);
 		inode_put(fs->inodes, newparent);

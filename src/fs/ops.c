@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fs/aside.h"
 #include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
@@ -36,6 +37,28 @@ void *fs_answer_buffer(fuse_req_t req)
 	return loop_current()->payload;
 }
 
+static void want(struct fuse_conn_info *conn, unsigned capability, bool wanted)
+{
+	conn->want &= ~capability;
+	if (wanted)
+		conn->want |= conn->capable & capability;
+}
+
+/* What the kernel may keep, and need not ask. */
+static void want_caches(struct fs *fs, struct fuse_conn_info *conn)
+{
+	const struct fs_config *config = &fs->config;
+
+	/* Without an OPEN truncation comes as a SETATTR. */
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !config->no_opens);
+	/* Of a file that nobody else changes no change of size or time says that its data went
+	 * stale. */
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA, !config->exclusive);
+	want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, config->exclusive);
+	want(conn, FUSE_CAP_WRITEBACK_CACHE, config->writeback);
+	want(conn, FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT, config->no_opens);
+}
+
 static void fs_init_callback(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
@@ -49,10 +72,10 @@ static void fs_init_callback(void *userdata, struct fuse_conn_info *conn)
 		~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 			    FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS);
 	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-					      FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
 					      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
 					      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_IOCTL_DIR |
 					      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT);
+	want_caches(fs, conn);
 	if (fs->config.posix_locks)
 		conn->want |= conn->capable & FUSE_CAP_POSIX_LOCKS;
 	if (fs->config.flock)
@@ -175,8 +198,11 @@ int fs_attach(struct fs *fs, struct fuse_session *session)
 		.read = session_read,
 	};
 
+	int error;
+
 	fs->session = session;
-	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
+	error = fuse_session_custom_io(session, &io, fuse_session_fd(session));
+	return error || !fs->config.exclusive ? error : aside_new(fs, &fs->aside);
 }
 
 void fs_dispatch(struct loop *loop, struct request *req, void *user)
@@ -241,7 +267,7 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	if (!error)
 		error = handle_table_new(&fs->handles);
 	if (!error)
-		error = file_table_new(&fs->files);
+		error = file_table_new(fs, inode_fds() / 2, &fs->files);
 	if (!error)
 		error = locks_new(&fs->locks);
 	if (error)
@@ -251,6 +277,8 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 
 void fs_end(struct fs *fs)
 {
+	aside_free(fs->aside);
+	fs->aside = NULL;
 	locks_end(fs->locks);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
 
@@ -169,6 +170,7 @@ void fs_setxattr(
 		else if (strcmp(name, "system.posix_acl_access") == 0)
 			drop_sgid(req, target.path);
 		target_put(fs, &target);
+		file_changed(fs, ino);
 	}
 	fs_reply(req, result);
 }
@@ -183,6 +185,7 @@ void fs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		if (removexattr(target.path, name) < 0)
 			result = error_of_call();
 		target_put(fs, &target);
+		file_changed(fs, ino);
 	}
 	fs_reply(req, result);
 }

@@ -18,7 +18,9 @@ source "$HELPERS_DIR/cleanup.sh"
 : "${BUILD:=$(cd "$HELPERS_DIR/../.." && pwd)/build}"
 : "${BATCHIOFS:=$BUILD/batchiofs}"
 : "${BACKEND:=uring}"
-export BUILD BATCHIOFS BACKEND
+: "${SHARING:=}"
+shopt -s extglob
+export BUILD BATCHIOFS BACKEND SHARING
 
 # A file with a setup or teardown of its own calls these from it.
 default_setup() {
@@ -92,6 +94,7 @@ wait() { # [PID...]
 #   --source DIR, --at DIR   instead of $SRC, $MNT (and set them)
 #   uring | standard | auto  instead of $BACKEND
 #   anything else            options for -o
+# With SHARING in the environment the mount is shared or exclusive by that, unless the options say so themselves.
 # Sets DAEMON to the daemon's process id.
 mount_fs() {
 	local backend=$BACKEND over='' options=''
@@ -106,6 +109,9 @@ mount_fs() {
 		esac
 		shift
 	done
+	if [[ -n $SHARING && ",$options," != *[,]@(sharing=*|posix_locks|flock)[,]* ]]; then
+		options+=,sharing=$SHARING
+	fi
 	if [[ $over ]]; then
 		MNT=$SRC
 		if [[ $(id -u) == 0 && -z $BELOW ]]; then see_below; fi

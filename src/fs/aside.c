@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* Work beside the loops; see aside.h. For src/fs only. */
+#include "fs/aside.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/list.h"
+#include "base/log.h"
+#include "fs/file.h"
+#include "fs/fs.h"
+
+/* What is not done then waits for somebody who is gone. */
+#define END_SECONDS 5
+
+struct aside {
+	struct fs *fs;
+	pthread_t thread;
+	pthread_mutex_t lock; /* of the following */
+	pthread_cond_t work;
+	struct list jobs;
+	bool ending;
+};
+
+struct job {
+	struct list node;
+	fuse_ino_t ino;
+	fuse_req_t req; /* NULL: only drop */
+	uint64_t fh;
+	off_t off;
+	int whence;
+};
+
+static void seek(struct fs *fs, const struct job *job)
+{
+	struct opener opener;
+	off_t found = opener_get(fs, job->ino, job->fh, &opener);
+
+	if (found == 0) {
+		found = file_seek(file_any_fd(fs, opener.handle), job->off, job->whence);
+		opener_put(fs, &opener);
+	}
+	if (found < 0)
+		fs_reply(job->req, (int)found);
+	else
+		fuse_reply_lseek(job->req, found);
+}
+
+static void run(struct fs *fs, const struct job *job)
+{
+	/* Pages that are to be written are, before they go. */
+	fuse_lowlevel_notify_inval_inode(fs->session, job->ino, 0, 0);
+	if (job->req)
+		seek(fs, job);
+}
+
+static void *aside_main(void *arg)
+{
+	struct aside *aside = arg;
+
+	pthread_mutex_lock(&aside->lock);
+	for (;;) {
+		struct list *node = list_pop(&aside->jobs);
+
+		if (!node && aside->ending)
+			break;
+		if (!node) {
+			pthread_cond_wait(&aside->work, &aside->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&aside->lock);
+		run(aside->fs, list_entry(node, struct job, node));
+		free(list_entry(node, struct job, node));
+		pthread_mutex_lock(&aside->lock);
+	}
+	pthread_mutex_unlock(&aside->lock);
+	return NULL;
+}
+
+int aside_new(struct fs *fs, struct aside **out)
+{
+	struct aside *aside = calloc(1, sizeof(*aside));
+	int error;
+
+	if (!aside)
+		return -ENOMEM;
+	aside->fs = fs;
+	pthread_mutex_init(&aside->lock, NULL);
+	pthread_cond_init(&aside->work, NULL);
+	list_init(&aside->jobs);
+	error = -pthread_create(&aside->thread, NULL, aside_main, aside);
+	if (error) {
+		free(aside);
+		return error;
+	}
+	*out = aside;
+	return 0;
+}
+
+void aside_free(struct aside *aside)
+{
+	struct timespec end;
+
+	if (!aside)
+		return;
+	pthread_mutex_lock(&aside->lock);
+	aside->ending = true;
+	pthread_cond_signal(&aside->work);
+	pthread_mutex_unlock(&aside->lock);
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += END_SECONDS;
+	if (pthread_timedjoin_np(aside->thread, NULL, &end)) {
+		log_warning("the kernel still waits to drop pages; leaving it");
+		return;
+	}
+	pthread_cond_destroy(&aside->work);
+	pthread_mutex_destroy(&aside->lock);
+	free(aside);
+}
+
+static int add(struct aside *aside, const struct job *what)
+{
+	struct job *job = malloc(sizeof(*job));
+
+	if (!job)
+		return -ENOMEM;
+	*job = *what;
+	pthread_mutex_lock(&aside->lock);
+	list_add_tail(&job->node, &aside->jobs);
+	pthread_cond_signal(&aside->work);
+	pthread_mutex_unlock(&aside->lock);
+	return 0;
+}
+
+void aside_seek(
+	struct aside *aside, fuse_req_t req, fuse_ino_t ino, uint64_t fh, off_t off, int whence)
+{
+	struct job job = {.ino = ino, .req = req, .fh = fh, .off = off, .whence = whence};
+
+	if (add(aside, &job))
+		fs_reply(req, -ENOMEM);
+}
+
+void aside_drop(struct aside *aside, fuse_ino_t ino)
+{
+	struct job job = {.ino = ino};
+
+	add(aside, &job);
+}

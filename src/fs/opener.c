@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* Who serves a request, and with which descriptor; see file.h. For src/fs only. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "fs/file.h"
+#include "fs/fs.h"
+
+/* ---- opening the source ---- */
+
+int file_variant(const struct fs *fs, int flags)
+{
+	/* An exclusive mount's kernel knows where the file ends, and says where an appended write
+	 * goes. */
+	bool append = flags & O_APPEND && !fs->config.exclusive;
+
+	return (flags & O_DIRECT ? FD_DIRECT : 0) | (append ? FD_APPEND : 0);
+}
+
+/*
+ * Flags for the source. Creation is not repeated; syncs come as requests of their own (FSYNC after
+ * a buffered O_SYNC write), or per write (RWF_DSYNC, data.c).
+ */
+int file_source_flags(const struct fs *fs, int flags)
+{
+	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW | O_SYNC | O_DSYNC | O_NONBLOCK |
+		   FASYNC | O_DIRECTORY);
+	if (fs->config.exclusive)
+		flags &= ~O_APPEND;
+	/* Reading leaves no time of access behind where the mount is to have none. */
+	return flags | O_CLOEXEC | (fs->config.keep_atime ? O_NOATIME : 0);
+}
+
+/* It is a regular file or a directory: opening it has no effect of its own. */
+int file_reopen(struct fs *fs, int fd, int flags)
+{
+	int quiet = fs->config.keep_atime ? O_NOATIME : 0;
+	char name[16];
+	int again;
+
+	flags |= quiet;
+	snprintf(name, sizeof(name), "%d", fd);
+	again = openat(fs->proc_fd, name, flags);
+	/* Somebody else's, and no right to read it without a trace. */
+	if (again < 0 && errno == EPERM && quiet) {
+		flags &= ~O_NOATIME;
+		again = openat(fs->proc_fd, name, flags);
+	}
+	if (again < 0 && (errno == EMFILE || errno == ENFILE) && inode_relieve(fs->inodes))
+		again = openat(fs->proc_fd, name, flags);
+	return again < 0 ? -errno : again;
+}
+
+/* The kernel reads what it is to write only a part of, also for those who opened for writing only.
+ */
+static int reopen_for_writeback(struct fs *fs, int path_fd, int flags)
+{
+	int fd = -EACCES;
+
+	if (fs->config.writeback && (flags & O_ACCMODE) == O_WRONLY)
+		fd = file_reopen(fs, path_fd, (flags & ~O_ACCMODE) | O_RDWR);
+	return fd == -EACCES ? file_reopen(fs, path_fd, flags) : fd;
+}
+
+int file_open(struct fs *fs, fuse_ino_t ino, int flags)
+{
+	mode_t type = inode_type(fs->inodes, ino);
+	int path_fd;
+	int fd;
+
+	if (!S_ISREG(type))
+		return S_ISDIR(type) ? -EISDIR : type ? -ENXIO : -ESTALE;
+	path_fd = inode_get(fs->inodes, ino);
+	if (path_fd < 0)
+		return path_fd;
+	fd = reopen_for_writeback(fs, path_fd, file_source_flags(fs, flags));
+	inode_put(fs->inodes, ino);
+	return fd;
+}
+
+/* ---- descriptors of a handle ---- */
+
+/* Of two that open at once one is used. */
+static int publish(struct handle *handle, int variant, int fd)
+{
+	int none = -1;
+
+	if (fd < 0 || atomic_compare_exchange_strong(&handle->fd[variant], &none, fd))
+		return fd;
+	close(fd);
+	return none;
+}
+
+static int open_variant(struct fs *fs, struct handle *handle, int variant, int access)
+{
+	int flags = access | (variant & FD_DIRECT ? O_DIRECT : 0) |
+		    (variant & FD_APPEND ? O_APPEND : 0);
+
+	return publish(handle, variant | (handle->first < 0 && access == O_RDONLY ? FD_READ : 0),
+		file_open(fs, atomic_load(&handle->ino), flags));
+}
+
+static bool own(const struct handle *handle)
+{
+	return handle->first < 0;
+}
+
+int file_fd(struct fs *fs, struct handle *handle, int variant)
+{
+	int fd = atomic_load_explicit(&handle->fd[variant], memory_order_acquire);
+
+	if (fd >= 0)
+		return fd;
+	if (own(handle) && fs->config.read_only)
+		return -EROFS;
+	return open_variant(fs, handle, variant, handle->access);
+}
+
+/* Nobody may write it: an immutable file, a source that is mounted read-only. */
+static bool no_writing(int error)
+{
+	return error == -EACCES || error == -EPERM || error == -EROFS || error == -ETXTBSY;
+}
+
+static int own_read_fd(struct fs *fs, struct handle *handle, int variant)
+{
+	int fd = atomic_load_explicit(&handle->fd[variant | FD_READ], memory_order_acquire);
+
+	if (fd >= 0)
+		return fd;
+	fd = file_fd(fs, handle, variant);
+	return no_writing(fd) ? open_variant(fs, handle, variant, O_RDONLY) : fd;
+}
+
+int file_read_fd(struct fs *fs, struct handle *handle, int variant)
+{
+	if (own(handle))
+		return own_read_fd(fs, handle, variant & FD_DIRECT);
+	/* Appending is of no concern to a reader: no second descriptor is opened for it. */
+	if ((variant ^ handle->first) & FD_DIRECT)
+		return file_fd(fs, handle, variant);
+	return atomic_load(&handle->fd[handle->first]);
+}
+
+int file_any_fd(struct fs *fs, struct handle *handle)
+{
+	return own(handle) ? own_read_fd(fs, handle, 0) : atomic_load(&handle->fd[handle->first]);
+}
+
+static int directory_fd(struct fs *fs, struct file *file)
+{
+	int fd = atomic_load_explicit(&file->own.fd[0], memory_order_acquire);
+
+	if (fd >= 0)
+		return fd;
+	/* By way of /proc: "." would ask for the right to search the directory as well. */
+	return publish(
+		&file->own, 0, file_reopen(fs, file->path_fd, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+/* ---- openers ---- */
+
+static int kept_opener(struct fs *fs, fuse_ino_t ino, struct opener *out)
+{
+	mode_t type = inode_type(fs->inodes, ino);
+	int result;
+
+	if (!S_ISREG(type) && !S_ISDIR(type))
+		return type ? -EBADF : -ESTALE;
+	result = file_keep(fs->files, ino, &out->file);
+	if (result < 0)
+		return result;
+	out->handle = &out->file->own;
+	if (S_ISDIR(type))
+		result = directory_fd(fs, out->file);
+	if (result >= 0)
+		return 0;
+	opener_put(fs, out);
+	*out = (struct opener){0};
+	return result;
+}
+
+int opener_get(struct fs *fs, fuse_ino_t ino, uint64_t fh, struct opener *out)
+{
+	*out = (struct opener){0};
+	if (fs->config.no_opens)
+		return kept_opener(fs, ino, out);
+	out->handle = handle_find(fs->handles, fh, ino);
+	if (!out->handle)
+		return -EBADF;
+	out->file = file_of(fs->files, ino);
+	return 0;
+}
+
+void opener_put(struct fs *fs, struct opener *opener)
+{
+	if (opener->file && opener->file->kept)
+		file_unref(fs->files, opener->file);
+}
+
+/* ---- what a file is owed ---- */
+
+void file_changed(struct fs *fs, fuse_ino_t ino)
+{
+	struct file *file = file_find(fs->files, ino);
+
+	if (!file)
+		return;
+	pthread_mutex_lock(&file->lock);
+	co_changed(&file->queue);
+	pthread_mutex_unlock(&file->lock);
+	file_unref(fs->files, file);
+}
+
+bool file_set_mtime(struct fs *fs, struct file *file, int fd)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, file->mtime};
+	char number[16];
+
+	if (!file->mtime_due)
+		return false;
+	file->mtime_due = false;
+	snprintf(number, sizeof(number), "%d", fd);
+	utimensat(fs->proc_fd, number, times, 0);
+	return true;
+}
