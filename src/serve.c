@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/mountinfo.h"
 #include "cmd/cmd.h"
+#include "control/claim.h"
 #include "control/control.h"
 #include "fs/lock.h"
 
@@ -48,6 +49,7 @@ struct server {
 	struct fs fs;
 	struct fuse_session *session;
 	struct mount_entry mount; /* ours, once mounted */
+	struct claim claim;
 	struct control control;
 	int signal_fd;
 	bool unmounting;
@@ -102,6 +104,19 @@ static int choose_sharing(struct server *server)
 	if (options->sharing == SHARING_AUTO)
 		server->exclusive = source.st_dev == point.st_dev && source.st_ino == point.st_ino;
 	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
+}
+
+/* Once the source is open and before it may be mounted over. An exit status. */
+static int claim_source(struct server *server)
+{
+	const struct claim_wish wish = {
+		.exclusive = server->exclusive,
+		.source = server->source,
+		.mountpoint = server->mountpoint,
+		.source_fd = server->fs.root_fd,
+	};
+
+	return claim_take(&server->claim, &wish) ? EXIT_MOUNT : EXIT_OK;
 }
 
 static bool has_option(const char *list, const char *name)
@@ -468,6 +483,7 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		.options = options,
 		.source = source,
 		.mountpoint = mountpoint,
+		.claim.fd = -1,
 		.control.listen_fd = -1,
 	};
 	struct fs_config config;
@@ -483,8 +499,10 @@ int serve(const struct options *options, const char *source, const char *mountpo
 	/* The source first: once mounted over itself, its path leads to us. */
 	if (fs_init(&server.fs, source, &config))
 		return EXIT_MOUNT;
+	status = claim_source(&server);
 	server.signal_fd = block_signals();
-	status = server.signal_fd < 0 ? EXIT_SYSTEM : make_session(&server);
+	if (!status)
+		status = server.signal_fd < 0 ? EXIT_SYSTEM : make_session(&server);
 	if (!status)
 		status = mount_and_start(&server);
 	if (!status)
@@ -494,6 +512,7 @@ int serve(const struct options *options, const char *source, const char *mountpo
 	fs_destroy(&server.fs);
 	if (server.signal_fd >= 0)
 		close(server.signal_fd);
+	claim_release(&server.claim);
 	/* Last: its end tells `batchiofs umount` that all is closed. */
 	control_close(&server.control);
 	return status;

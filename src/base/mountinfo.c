@@ -9,8 +9,7 @@
 
 #include "base/cleanup.h"
 
-/* Undoes the kernel's octal escapes (space, tab, newline, backslash), in place. */
-static void unescape(char *s)
+void mountinfo_unescape(char *s)
 {
 	char *to = s;
 
@@ -27,7 +26,7 @@ static void unescape(char *s)
 
 static void copy_field(char *to, size_t size, char *from)
 {
-	unescape(from);
+	mountinfo_unescape(from);
 	snprintf(to, size, "%s", from);
 }
 
@@ -45,8 +44,11 @@ static bool parse_line(char *line, struct mount_entry *out)
 		fields[n++] = word;
 	while (word && strcmp(word, "-"))
 		word = strtok_r(NULL, " \n", &save);
-	if (n < 6 || !word || sscanf(fields[2], "%u:%u", &out->major, &out->minor) != 2)
+	if (n < 6 || !word || sscanf(fields[0], "%u", &out->id) != 1 ||
+		sscanf(fields[1], "%u", &out->parent) != 1 ||
+		sscanf(fields[2], "%u:%u", &out->major, &out->minor) != 2)
 		return false;
+	copy_field(out->root, sizeof(out->root), fields[3]);
 	copy_field(out->point, sizeof(out->point), fields[4]);
 	word = strtok_r(NULL, " \n", &save);
 	if (!word)
@@ -60,45 +62,76 @@ static bool parse_line(char *line, struct mount_entry *out)
 	return true;
 }
 
-/* The last line that has the point, or (NULL) that has the device of out. */
-static int find(const char *point, struct mount_entry *out)
+int mountinfo_each(const char *file, mountinfo_visit *visit, void *user)
 {
-	FILE *file = fopen("/proc/self/mountinfo", "re");
+	FILE *in = fopen(file, "re");
 	_cleanup_free struct mount_entry *entry = malloc(sizeof(*entry));
 	_cleanup_free char *line = NULL;
 	size_t size = 0;
-	int result = -ENOENT;
 
-	if (!file || !entry) {
-		result = file ? -ENOMEM : -errno;
-		if (file)
-			fclose(file);
-		return result;
+	if (!in || !entry) {
+		int error = in ? -ENOMEM : -errno;
+
+		if (in)
+			fclose(in);
+		return error;
 	}
-	/* Later lines lie on top of earlier ones. */
-	while (getline(&line, &size, file) >= 0) {
-		if (!parse_line(line, entry))
-			continue;
-		if (point ? !strcmp(entry->point, point)
-			  : entry->major == out->major && entry->minor == out->minor) {
-			*out = *entry;
-			result = 0;
-		}
+	while (getline(&line, &size, in) >= 0)
+		if (parse_line(line, entry))
+			visit(entry, user);
+	fclose(in);
+	return 0;
+}
+
+/* What is looked for, and what was found: later lines lie on top of earlier ones. */
+struct search {
+	const char *point; /* NULL: by the device of *out */
+	const unsigned *id; /* not NULL: by it alone */
+	struct mount_entry *out;
+	bool found;
+};
+
+static bool matches(const struct mount_entry *entry, const struct search *search)
+{
+	if (search->id)
+		return entry->id == *search->id;
+	if (search->point)
+		return !strcmp(entry->point, search->point);
+	return entry->major == search->out->major && entry->minor == search->out->minor;
+}
+
+static void compare(const struct mount_entry *entry, void *user)
+{
+	struct search *search = user;
+
+	if (matches(entry, search)) {
+		*search->out = *entry;
+		search->found = true;
 	}
-	fclose(file);
-	return result;
+}
+
+static int find(const char *file, struct search *search)
+{
+	int error = mountinfo_each(file, compare, search);
+
+	return error ? error : search->found ? 0 : -ENOENT;
 }
 
 int mountinfo_find(const char *point, struct mount_entry *out)
 {
-	return find(point, out);
+	return find(MOUNTINFO, &(struct search){.point = point, .out = out});
+}
+
+int mountinfo_find_id(const char *file, unsigned id, struct mount_entry *out)
+{
+	return find(file, &(struct search){.id = &id, .out = out});
 }
 
 bool mountinfo_elsewhere(const struct mount_entry *mount)
 {
 	struct mount_entry found = *mount;
 
-	return find(NULL, &found) == 0;
+	return find(MOUNTINFO, &(struct search){.out = &found}) == 0;
 }
 
 bool mountinfo_is_batchiofs(const struct mount_entry *entry)

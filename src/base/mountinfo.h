@@ -10,13 +10,28 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* Where the kernel lists the mounts that this process sees. */
+#define MOUNTINFO "/proc/self/mountinfo"
+
 struct mount_entry {
+	unsigned id, parent; /* of the mount; the parent may be one that is not listed (chroot) */
 	unsigned major, minor; /* st_dev of what is mounted */
 	uid_t user; /* of a FUSE mount: who mounted it */
 	char type[64];
+	char root[PATH_MAX]; /* which directory of the file system is mounted */
 	char point[PATH_MAX];
 	char source[PATH_MAX];
 };
+
+/* Calls visit for every mount that the file (MOUNTINFO) lists, in its order. 0 or -errno. */
+typedef void mountinfo_visit(const struct mount_entry *entry, void *user);
+int mountinfo_each(const char *file, mountinfo_visit *visit, void *user);
+
+/* The mount with this id, out of the file. 0, -ENOENT where it is not listed, or -errno. */
+int mountinfo_find_id(const char *file, unsigned id, struct mount_entry *out);
+
+/* Undoes the kernel's octal escapes (space, tab, newline, backslash), in place. */
+void mountinfo_unescape(char *s);
 
 /* The topmost mount at exactly the path `point` (absolute, resolved). 0, -ENOENT where nothing is
  * mounted there, or -errno. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where control sockets lie; see address.h. */
+/* Where control sockets and claims lie; see address.h. */
 #include "control/address.h"
 
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int control_place(int place, uid_t uid, char *dir, size_t size)
@@ -24,8 +25,7 @@ int control_place(int place, uid_t uid, char *dir, size_t size)
 		/* Our own; root asks the place below. */
 		if (!runtime || runtime[0] != '/' || uid != geteuid())
 			return -ENOENT;
-		snprintf(dir, size, "%s/batchiofs", runtime);
-		return 0;
+		return snprintf(dir, size, "%s/batchiofs", runtime) < (int)size ? 0 : -ENAMETOOLONG;
 	case 1:
 		snprintf(dir, size, "/run/user/%u/batchiofs", uid);
 		return 0;
@@ -35,6 +35,24 @@ int control_place(int place, uid_t uid, char *dir, size_t size)
 	default:
 		return -ENOENT;
 	}
+}
+
+int control_make_dir(const char *dir)
+{
+	/* Users look at root's claims; a socket has a mode of its own. */
+	mode_t mode = geteuid() == 0 ? 0755 : 0700;
+	struct stat st;
+
+	if (mkdir(dir, mode) && errno != EEXIST)
+		return -errno;
+	if (lstat(dir, &st))
+		return -errno;
+	/* In /tmp somebody else may have been first. */
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
+		return -EPERM;
+	if ((st.st_mode & mode) != mode && chmod(dir, mode))
+		return -errno;
+	return 0;
 }
 
 int control_address(struct sockaddr_un *address, const char *dir, unsigned major, unsigned minor)

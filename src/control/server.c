@@ -12,18 +12,6 @@
 #include "base/cleanup.h"
 #include "control/address.h"
 
-/* Ours alone, or nobody's: in /tmp somebody else may have been first. */
-static int make_dir(const char *dir)
-{
-	struct stat st;
-
-	if (mkdir(dir, 0700) && errno != EEXIST)
-		return -errno;
-	if (lstat(dir, &st))
-		return -errno;
-	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022) ? 0 : -EPERM;
-}
-
 static int listen_at(struct control *control)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -61,7 +49,7 @@ int control_open(struct control *control, unsigned major, unsigned minor)
 
 		if (control_place(place, control->owner, dir, sizeof(dir)))
 			continue;
-		error = make_dir(dir);
+		error = control_make_dir(dir);
 		if (!error)
 			error = control_address(&control->address, dir, major, minor);
 		if (!error)
