@@ -116,12 +116,15 @@ SIM      := $(if $(SIM_SRC),$(B)/tests/sim)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all tests objects FORCE
+.PHONY: all tests benchmarks objects FORCE
 
 all: $(PROGRAM) $(LIB_A) $(LIB_SO) $(PC)
 
 # Everything that the tests run, in one go.
 tests: all $(UNITS) $(TOOLS) $(SIM)
+
+# What `make bench` runs.
+benchmarks: all $(BENCH_TOOLS)
 
 # Compiles all and links nothing (make check, with both compilers).
 objects: $(ALL_OBJ)
@@ -247,7 +250,7 @@ test:
 bench:
 	@$(setup) build bench URING=$(URING)
 	@$(setup) peers || echo 'Going on without them.'
-	@+$(build) all $(BENCH_TOOLS)
+	@+$(build) benchmarks
 	@B='$(B)' URING='$(URING)' ROWS='$(ROWS)' ROUNDS='$(ROUNDS)' TARGETS='$(TARGETS)' \
 		BENCH_SECONDS='$(SECONDS)' SCALE='$(SCALE)' DIR='$(DIR)' tests/bench/run
 

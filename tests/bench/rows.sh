@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # The rows of the benchmark: what is done on each target. Sourced by tests/bench/run (for the list) and by
-# tests/bench/step (for one phase of one row). Rows of databases and of direct I/O are in rows_disk.sh.
+# tests/bench/step (for one phase of one row). Further rows are in rows_disk.sh and rows_db.sh.
 #
 # A row is a line `row NAME UNIT TEXT` and functions of its name, all but _run optional:
 #   NAME_setup    once for all targets: data that every measurement uses          } in $SRC, nothing is
@@ -82,7 +82,10 @@ fio_row() { # read|write IOPS|MiB/s OPTION...
 	local kind=$1 unit=$2
 	shift 2
 	fio --name=row --minimal --group_reporting --fallocate=none --randrepeat=1 --invalidate=0 \
-		--ioengine=psync "$@" >"$OUT/fio"
+		--ioengine=psync "$@" >"$OUT/fio" 2>&1 || {
+		grep -m 1 'error=' "$OUT/fio" || tail -n 1 "$OUT/fio"
+		return 1
+	}
 	# Version 3 of the terse output: 5 error, 6 KiB read, 7 KiB/s, 8 IOPS, 9 ms; 47 to 50 written.
 	awk -F';' -v kind="$kind" -v unit="$unit" -v out="$OUT/figure" '
 		$1 == 3 {
@@ -96,10 +99,6 @@ fio_row() { # read|write IOPS|MiB/s OPTION...
 		echo "fio: no figure in its output: $(head -c 300 "$OUT/fio")"
 		return 1
 	}
-}
-
-timed() {
-	echo "--time_based --runtime=$SECS"
 }
 
 # ---- Large files ----
@@ -117,10 +116,7 @@ seqwrite_after() {
 
 row rewrite IOPS '4 KiB sequential buffered writes over 256 MiB that exist'
 rewrite_setup() { need_file rewrite "$(mebi 256)"; }
-rewrite_run() {
-	# shellcheck disable=SC2046 # words
-	fio_row write IOPS --filename="$D/rewrite" --size="$(mebi 256)" --rw=write --bs=4k --overwrite=1 $(timed)
-}
+rewrite_run() { fio_on rewrite write IOPS --rw=write --bs=4k; }
 
 # ---- Trees of small files ----
 
@@ -240,3 +236,5 @@ sqlite_delete_after() { sqlite_after "$(scaled 1000)"; }
 
 # shellcheck source=tests/bench/rows_disk.sh
 source "${BASH_SOURCE[0]%/*}/rows_disk.sh"
+# shellcheck source=tests/bench/rows_db.sh
+source "${BASH_SOURCE[0]%/*}/rows_db.sh"
