@@ -36,6 +36,13 @@ CHECK     :=
 SOURCE     :=
 MOUNTPOINT := $(SOURCE)
 BACKEND    := auto
+# Of `make bench`; empty is the script's own choice.
+ROWS    :=
+ROUNDS  :=
+TARGETS :=
+SECONDS :=
+SCALE   :=
+DIR     :=
 V          :=
 
 ifeq ($(origin CC),default)
@@ -84,6 +91,7 @@ BATCHIO_SRC := $(sort $(wildcard src/batchio/*.c))
 CORE_SRC    := $(sort $(wildcard src/options.c src/serve.c $(CORE_DIRS:%=src/%/*.c)))
 TOOL_SRC    := $(sort $(wildcard tests/support/*_tool.c))
 SUPPORT_SRC := $(filter-out $(TOOL_SRC),$(sort $(wildcard tests/support/*.c)))
+BENCH_SRC   := $(sort $(wildcard tests/bench/*_tool.c))
 UNIT_SRC    := $(sort $(wildcard tests/unit/*_test.c))
 SIM_SRC     := $(sort $(wildcard tests/sim/*.c))
 
@@ -93,7 +101,7 @@ CORE_OBJ    := $(call objects,$(CORE_SRC))
 SUPPORT_OBJ := $(call objects,$(SUPPORT_SRC))
 SIM_OBJ     := $(call objects,$(SIM_SRC))
 ALL_OBJ     := $(call objects,$(wildcard src/main.c) $(BATCHIO_SRC) $(CORE_SRC) $(SUPPORT_SRC) \
-	$(TOOL_SRC) $(UNIT_SRC) $(SIM_SRC))
+	$(TOOL_SRC) $(BENCH_SRC) $(UNIT_SRC) $(SIM_SRC))
 
 LIB_A    := $(B)/libbatchio.a
 LIB_REAL := $(B)/libbatchio.so.$(VERSION)
@@ -103,16 +111,20 @@ CORE_A   := $(B)/libcore.a
 PROGRAM  := $(B)/batchiofs
 UNITS    := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/%)
 TOOLS    := $(TOOL_SRC:tests/support/%.c=$(B)/tests/%)
+BENCH_TOOLS := $(BENCH_SRC:tests/bench/%.c=$(B)/bench/%)
 SIM      := $(if $(SIM_SRC),$(B)/tests/sim)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all tests objects FORCE
+.PHONY: all tests benchmarks objects FORCE
 
 all: $(PROGRAM) $(LIB_A) $(LIB_SO) $(PC)
 
 # Everything that the tests run, in one go.
 tests: all $(UNITS) $(TOOLS) $(SIM)
+
+# What `make bench` runs.
+benchmarks: all $(BENCH_TOOLS)
 
 # Compiles all and links nothing (make check, with both compilers).
 objects: $(ALL_OBJ)
@@ -182,11 +194,16 @@ $(TOOLS): $(B)/tests/%: $(B)/obj/tests/support/%.o $(B)/libtestsupport.a
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(FUSE_LIBS)
 
+$(BENCH_TOOLS): $(B)/bench/%: $(B)/obj/tests/bench/%.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^
+
 -include $(ALL_OBJ:.o=.d)
 
 # ---- What a user calls ----
 
-.PHONY: help setup demo test check format asan tsan mount install uninstall clean
+.PHONY: help setup demo test bench check format asan tsan mount install uninstall clean
 
 JOBS  := $(shell nproc 2>/dev/null || echo 1)
 # As many jobs as processors, unless -j was given.
@@ -202,6 +219,8 @@ help:
 	'                  mounts your own directory, over itself unless MOUNTPOINT is given' \
 	'make test         all tests; T=regex some suites (T=unit, T="mount/smoke.*uring"),' \
 	'                  F=regex some bats tests by name' \
+	'make bench        beside the bare directory and other passthroughs, in turn (see tests/bench/README.md);' \
+	'                  ROWS=regex TARGETS=regex ROUNDS=n SECONDS=n SCALE=percent DIR=where' \
 	'make check        format, warnings (gcc, clang), cppcheck, shellcheck, the rules of the house' \
 	'make format       rewrites the C files as .clang-format has them' \
 	'make asan         all tests with AddressSanitizer and UndefinedBehaviorSanitizer' \
@@ -226,6 +245,14 @@ test:
 	@$(setup) build test $(if $(CHECK),check) URING=$(URING)
 	@+$(build) tests
 	@$(call runner,$(B))
+
+# A peer that Debian's archive no longer has is left out, with the reason.
+bench:
+	@$(setup) build bench URING=$(URING)
+	@$(setup) peers || echo 'Going on without them.'
+	@+$(build) benchmarks
+	@B='$(B)' URING='$(URING)' ROWS='$(ROWS)' ROUNDS='$(ROUNDS)' TARGETS='$(TARGETS)' \
+		BENCH_SECONDS='$(SECONDS)' SCALE='$(SCALE)' DIR='$(DIR)' tests/bench/run
 
 asan:
 	@$(setup) build test URING=$(URING)

@@ -16,7 +16,7 @@ shopt -s nullglob globstar
 
 C_FILES=(src/**/*.[ch] tests/**/*.[ch])
 SHELL_FILES=(.ci/run mount/mount.batchiofs mount/umount.batchiofs tests/run tests/*.sh tests/support/*.sh
-	tests/support/*.bash tests/bench/*.sh)
+	tests/support/*.bash tests/bench/run tests/bench/step tests/bench/*.sh)
 BATS_FILES=(tests/mount/*.bats)
 MAX_LINES=600
 

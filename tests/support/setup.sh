@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs the Debian packages that building, testing, checking or the demo need and that are missing.
+# Installs the Debian packages that building, testing, checking, the demo or the benchmark need and that are missing.
 # Called by the Makefile: setup.sh [--check] GROUP... [URING=0]
 #
-# GROUP: build, test, check, demo. With --check nothing is installed: what is missing is named and the
-# exit status is 1. A package counts as there when the thing it is wanted for is there (a program,
-# a pkg-config module, a header), so systems other than Debian pass as well when they are complete.
+# GROUP: build, test, check, demo, bench, peers (what bench compares with, and can do without). With --check
+# nothing is installed: what is missing is named and the exit status is 1. A package counts as there when the
+# thing it is wanted for is there (a program, a pkg-config module, a header), so systems other than Debian pass
+# as well when they are complete.
 set -eu
 
 # group package probe, in the order in which they are installed
@@ -34,6 +35,13 @@ test  rsync         cmd:rsync
 test  procps        cmd:pkill
 test  stress-ng     cmd:stress-ng
 test  postgresql    file:/usr/lib/postgresql/*/bin/initdb
+bench fio           cmd:fio
+bench sqlite3       cmd:sqlite3
+bench git           cmd:git
+bench postgresql    file:/usr/lib/postgresql/*/bin/initdb
+peers bindfs        cmd:bindfs
+peers mergerfs      cmd:mergerfs
+peers rocksdb-tools cmd:db_bench
 check clang         cmd:clang
 check clang-format  cmd:clang-format
 check cppcheck      cmd:cppcheck
@@ -59,9 +67,9 @@ for arg; do
 	case $arg in
 	--check) check_only=1 ;;
 	URING=*) uring=${arg#URING=} ;;
-	build | test | check | demo) groups="$groups $arg " ;;
+	build | test | check | demo | bench | peers) groups="$groups $arg " ;;
 	*)
-		echo "setup.sh: unknown argument '$arg' (known: --check build test check demo URING=0)" >&2
+		echo "setup.sh: unknown argument '$arg' (known: --check build test check demo bench peers URING=0)" >&2
 		exit 2
 		;;
 	esac
