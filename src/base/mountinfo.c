@@ -101,6 +101,13 @@ bool mountinfo_elsewhere(const struct mount_entry *mount)
 	return find(NULL, &found) == 0;
 }
 
+int mountinfo_of_device(unsigned major, unsigned minor, struct mount_entry *out)
+{
+	out->major = major;
+	out->minor = minor;
+	return find(NULL, out);
+}
+
 bool mountinfo_is_batchiofs(const struct mount_entry *entry)
 {
 	return !strcmp(entry->type, "fuse.batchiofs");

@@ -46,6 +46,7 @@ struct linux_dirent64 {
 struct listing {
 	struct fs *fs;
 	fuse_req_t req;
+	fuse_ino_t ino;
 	struct handle *handle;
 	int fd;
 	dev_t dev;
@@ -121,9 +122,9 @@ static int add_entry(struct listing *l, const struct linux_dirent64 *d)
 	size_t length;
 
 	if (l->plus && !is_dot(d->d_name)) {
-		int result = l->learned == PLUS_COUNT
-				     ? -EMFILE
-				     : namespace_lookup_here(l->fs, l->fd, d->d_name, &entry);
+		int result = l->learned == PLUS_COUNT ? -EMFILE
+						      : namespace_lookup_here(l->fs, l->ino, l->fd,
+								d->d_name, &entry);
 
 		if (result == -ENOENT)
 			return 1;
@@ -228,6 +229,7 @@ static void answer(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 
 	l.fs = fs;
 	l.req = req;
+	l.ino = ino;
 	l.handle = handle_find(fs->handles, fi->fh, ino);
 	l.plus = plus;
 	l.out = fs_answer_buffer(req);

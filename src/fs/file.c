@@ -203,22 +203,24 @@ static int create_as_caller(
 	return fd;
 }
 
-/* Makes the file behind fd known. Leaves fd to the caller. */
-static int learn_open(struct fs *fs, int fd, struct fuse_entry_param *entry)
+/* Makes the file behind fd known, which was made at place (NULL: without a name). Leaves fd to the
+ * caller. */
+static int learn_open(
+	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
-	char name[16];
+	char number[16];
 	struct stat st;
 	int path_fd;
 
 	if (fstat(fd, &st))
 		return -errno;
-	snprintf(name, sizeof(name), "%d", fd);
-	path_fd = openat(fs->proc_fd, name, O_PATH | O_CLOEXEC);
+	snprintf(number, sizeof(number), "%d", fd);
+	path_fd = openat(fs->proc_fd, number, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return -errno;
 	entry->attr_timeout = fs->config.attr_timeout;
 	entry->entry_timeout = fs->config.entry_timeout;
-	return inode_learn(fs->inodes, path_fd, &st, entry);
+	return inode_learn(fs->inodes, path_fd, &st, place, entry);
 }
 
 /* Opens what was there already, as open(O_CREAT) does. */
@@ -294,6 +296,7 @@ void fs_create(
 	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	struct inode_place place = {.parent = parent, .name = name};
 	bool unnamed = loop_current()->opcode == ABI_OP_TMPFILE;
 	struct fuse_entry_param entry = {0};
 	struct fuse_open_out out;
@@ -308,7 +311,7 @@ void fs_create(
 	if (fd == -EEXIST && !unnamed && !(fi->flags & O_EXCL))
 		fd = open_existing(req, parent, name, fi->flags, &entry);
 	else if (fd >= 0)
-		result = learn_open(fs, fd, &entry);
+		result = learn_open(fs, fd, unnamed ? NULL : &place, &entry);
 	if (fd < 0)
 		result = fd;
 	if (result < 0) {
