@@ -78,9 +78,12 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_reply(req, -ENFILE);
 		return;
 	}
+	inode_opened(fs->inodes, ino);
 	fi->fh = handle->index;
-	if (fuse_reply_open(req, fi) != 0)
+	if (fuse_reply_open(req, fi) != 0) {
 		handle_free(fs->handles, handle);
+		inode_closed(fs->inodes, ino);
+	}
 }
 
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -88,8 +91,10 @@ void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
 
-	if (handle)
+	if (handle) {
 		handle_free(fs->handles, handle);
+		inode_closed(fs->inodes, ino);
+	}
 	fs_reply(req, handle ? 0 : -EBADF);
 }
 

@@ -128,6 +128,7 @@ static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct f
 		handle_free(fs->handles, handle);
 		return result;
 	}
+	inode_opened(fs->inodes, ino);
 	*out = (struct fuse_open_out){
 		.fh = handle->index,
 		.open_flags = open_reply_flags(fs, flags),
@@ -349,6 +350,7 @@ void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		lock_release(fs, file_of(fs->files, ino), handle);
 		file_remove_handle(fs->files, ino, handle);
 		handle_free(fs->handles, handle);
+		inode_closed(fs->inodes, ino);
 	}
 	fs_reply(req, handle ? 0 : -EBADF);
 }

@@ -294,6 +294,30 @@ void inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup)
 	settle_and_unlock(table, slot);
 }
 
+/* Not counted while no object has a place: a count too low does no harm. */
+static void count_openers(struct inode_table *table, fuse_ino_t ino, int change)
+{
+	struct slot *slot;
+
+	if (!inode_named(table))
+		return;
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	if (slot && (change > 0 || slot->openers))
+		slot->openers += change;
+	pthread_mutex_unlock(&table->lock);
+}
+
+void inode_opened(struct inode_table *table, fuse_ino_t ino)
+{
+	count_openers(table, ino, 1);
+}
+
+void inode_closed(struct inode_table *table, fuse_ino_t ino)
+{
+	count_openers(table, ino, -1);
+}
+
 mode_t inode_type(struct inode_table *table, fuse_ino_t ino)
 {
 	struct slot *slot;

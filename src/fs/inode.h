@@ -56,6 +56,13 @@ void inode_table_free(struct inode_table *table);
 int inode_get(struct inode_table *table, fuse_ino_t ino);
 void inode_put(struct inode_table *table, fuse_ino_t ino);
 
+/*
+ * A file or directory is opened, or closed again. Meanwhile an object that would come back by name
+ * keeps its descriptor, unless they run out: others may take its name, and who has it open goes on.
+ */
+void inode_opened(struct inode_table *table, fuse_ino_t ino);
+void inode_closed(struct inode_table *table, fuse_ino_t ino);
+
 /* S_IFMT bits of the object, 0 for an unknown ino. They never change for a slot in use. */
 mode_t inode_type(struct inode_table *table, fuse_ino_t ino);
 

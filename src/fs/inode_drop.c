@@ -41,11 +41,14 @@ enum way_back way_back(struct inode_table *table, struct slot *slot)
 	return born == 0 ? BY_NAME : born == -EAGAIN ? NOT_YET : NO_WAY;
 }
 
-static bool droppable(struct inode_table *table, struct slot *slot)
+/* hard_pressed: there are no descriptors left. */
+static bool droppable(struct inode_table *table, struct slot *slot, bool hard_pressed)
 {
 	enum way_back way = NO_WAY;
 
 	if (slot->pins || slot->flags & SLOT_KEEP)
+		return false;
+	if (slot->openers && slot->parent && !hard_pressed)
 		return false;
 	if (!(slot->flags & SLOT_FICKLE))
 		way = way_back(table, slot);
@@ -71,7 +74,7 @@ void evict(struct inode_table *table, uint32_t bound, struct closing *closing)
 		slot = &table->slots.slot[table->slots.held[table->hand]];
 		if (slot->flags & SLOT_REFERENCED)
 			slot->flags &= ~SLOT_REFERENCED;
-		else if (droppable(table, slot)) {
+		else if (droppable(table, slot, bound == 0)) {
 			closing->fds[closing->n++] = unhold(&table->slots, slot);
 			atomic_store_explicit(&table->dropped, true, memory_order_release);
 		}

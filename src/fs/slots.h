@@ -49,6 +49,7 @@ struct slot {
 	uint32_t parent; /* where its name is: slot number + 1, or 0 */
 	uint32_t name; /* reference, 0 if and only if parent is */
 	uint32_t children; /* slots whose parent this is: it stays as long as they do */
+	uint32_t openers; /* open files and directories */
 	uint8_t flags;
 	uint8_t type; /* S_IFMT >> 12 */
 	struct file_id id; /* valid while fd is -1 */

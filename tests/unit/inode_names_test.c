@@ -406,6 +406,35 @@ TEST(an_unlinked_object_that_was_held_stays)
 	stop();
 }
 
+TEST(an_open_object_is_dropped_only_in_need)
+{
+	char name[16];
+	fuse_ino_t a;
+	ino_t was;
+
+	REQUIRE(start(5), "no table");
+	make_file("a");
+	was = number_of("a");
+	a = learn("a");
+	inode_opened(table, a);
+	for (int i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		make_file(name);
+		learn(name);
+	}
+	CHECK(usage().fds <= 5);
+	unlinkat(root, "a", 0);
+	CHECK_EQ(object_of(a), was);
+	make_file("a");
+	CHECK_EQ(object_of(a), was);
+	inode_closed(table, a);
+	inode_closed(table, a);
+	inode_opened(table, learn("f0"));
+	drop_all();
+	CHECK_EQ(usage().fds, 2); /* the root's, and of the one without a name */
+	stop();
+}
+
 TEST(a_tree_of_2000_levels_comes_back_from_top_to_bottom)
 {
 	enum { LEVELS = 2000, BOUND = 20 };
