@@ -13,7 +13,7 @@ limit() { # N
 	ulimit -H -n "$1"
 }
 
-# Mounts as an ordinary user, whose all is.
+# Mounts as an ordinary user, who owns all of it.
 mount_as_user() { # [OPTIONS]
 	requires_root
 	requires_user_mounts
@@ -50,8 +50,8 @@ read_all() { # as_user|env DIR
 }
 
 # Drops the descriptors of all that is known: others come, more than there are descriptors.
-crowd_out() { # [DIR]
-	within 60 as_user sh -c 'ls -lR "$1" >/dev/null; ls -lR "$1" >/dev/null' - "$MNT/${1:-crowd}"
+crowd_out() {
+	within 60 as_user sh -c 'ls -lR "$1" >/dev/null; ls -lR "$1" >/dev/null' - "$MNT/crowd"
 }
 
 bounded() { # LIMIT
