@@ -61,7 +61,14 @@ static void came_back(struct inode_table *table, const struct attempt *attempt, 
 	place_set(&table->slots, slot, attempt->parent, attempt->name);
 }
 
-/* Opens and holds; unpins the parent. The descriptor, or -errno. */
+/* A rename has told another place since the plan was made: what was not found may well be there. */
+static bool outdated(struct inode_table *table, const struct attempt *attempt)
+{
+	return attempt->parent &&
+	       !place_is(&table->slots, attempt->slot, attempt->parent, attempt->name);
+}
+
+/* Opens and holds; unpins the parent. The descriptor; -EAGAIN: a new plan is due; or -errno. */
 static int make(struct inode_table *table, struct attempt *attempt)
 {
 	struct slot *slot = attempt->slot;
@@ -78,8 +85,11 @@ static int make(struct inode_table *table, struct attempt *attempt)
 		if (fd == 0)
 			came_back(table, attempt, steal_fd(&own));
 	}
-	if (fd >= 0)
+	/* Or somebody else had one. */
+	if (slot->fd >= 0)
 		fd = slot->fd;
+	else if (fd == -ESTALE && outdated(table, attempt))
+		fd = -EAGAIN;
 	evict(table, table->max_fds, &closing);
 	if (attempt->parent)
 		attempt->parent->pins--;
@@ -130,7 +140,7 @@ static int get_by_name(struct inode_table *table, struct slot *slot)
 			return fd;
 		fd = make(table, &attempt);
 		reached = next;
-	} while (fd >= 0 && reached != slot);
+	} while (fd == -EAGAIN || (fd >= 0 && reached != slot));
 	inode_put(table, node_id(table, reached));
 	return fd;
 }

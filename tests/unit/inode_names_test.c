@@ -596,4 +596,54 @@ TEST(threads_share_the_table)
 	stop();
 }
 
+static fuse_ino_t moving;
+static ino_t moving_object;
+static _Atomic bool moved_enough;
+
+static void *ask_for_the_moving(void *arg)
+{
+	(void)arg;
+	while (!moved_enough) {
+		if (object_of(moving) != moving_object)
+			return "lost";
+		inode_relieve(table);
+	}
+	return NULL;
+}
+
+TEST(what_is_being_moved_through_the_mount_is_always_found)
+{
+	struct inode_place places[2] = {{.name = "a"}, {.name = "b"}};
+	const char *paths[2] = {"d/a", "e/b"};
+	pthread_t threads[2];
+
+	REQUIRE(start(0), "no table");
+	mkdirat(root, "d", 0700);
+	mkdirat(root, "e", 0700);
+	make_file("d/a");
+	places[0].parent = learn("d");
+	places[1].parent = learn("e");
+	moving = learn_in(places[0].parent, "d/a");
+	moving_object = number_of("d/a");
+	for (int i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, ask_for_the_moving, NULL);
+	for (int i = 0; i < 3000; i++) {
+		int at = i % 2;
+
+		CHECK_EQ(hold(paths[at]), moving);
+		renameat(root, paths[at], root, paths[!at]);
+		inode_moved(table, moving, &places[at], &places[!at]);
+		inode_put(table, moving);
+		inode_relieve(table);
+	}
+	moved_enough = true;
+	for (int i = 0; i < 2; i++) {
+		void *result;
+
+		pthread_join(threads[i], &result);
+		CHECK(result == NULL);
+	}
+	stop();
+}
+
 TEST_MAIN()
