@@ -386,9 +386,9 @@ static void write_stats(FILE *out, void *user)
 	fprintf(out,
 		"inodes.known %" PRIu64 "\ninodes.forgotten %" PRIu64
 		"\ninodes.descriptors %" PRIu64 "\ninodes.bytes_each %" PRIu64
-		"\ninodes.reopened %" PRIu64 "\n",
+		"\ninodes.reopened %" PRIu64 "\ninodes.reopened_by_name %" PRIu64 "\n",
 		inodes.inodes, inodes.forgotten, inodes.fds, inodes.bytes_per_inode,
-		inodes.reopened);
+		inodes.reopened, inodes.reopened_by_name);
 	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
 		handle_count(server->fs.handles), locks_waiting(server->fs.locks));
 	stats_print(&sum, out);

@@ -129,9 +129,16 @@ int mountinfo_find_id(const char *file, unsigned id, struct mount_entry *out)
 
 bool mountinfo_elsewhere(const struct mount_entry *mount)
 {
-	struct mount_entry found = *mount;
+	struct mount_entry found;
 
-	return find(MOUNTINFO, &(struct search){.out = &found}) == 0;
+	return mountinfo_of_device(mount->major, mount->minor, &found) == 0;
+}
+
+int mountinfo_of_device(unsigned major, unsigned minor, struct mount_entry *out)
+{
+	out->major = major;
+	out->minor = minor;
+	return find(MOUNTINFO, &(struct search){.out = out});
 }
 
 bool mountinfo_is_batchiofs(const struct mount_entry *entry)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What is mounted where, from /proc/self/mountinfo: never touches a mount itself, so that it
- * answers also when one hangs. For main.c, cmd/ and control/.
+ * answers also when one hangs. For main.c, cmd/, control/ and fs/.
  */
 #ifndef BASE_MOUNTINFO_H
 #define BASE_MOUNTINFO_H
@@ -40,6 +40,9 @@ int mountinfo_find(const char *point, struct mount_entry *out);
 /* Is the file system of `mount`, which was unmounted, still mounted at another place (a bind
  * mount)? */
 bool mountinfo_elsewhere(const struct mount_entry *mount);
+
+/* A mount of the file system with this st_dev. 0, -ENOENT where there is none, or -errno. */
+int mountinfo_of_device(unsigned major, unsigned minor, struct mount_entry *out);
 
 /* Is it one of ours? */
 bool mountinfo_is_batchiofs(const struct mount_entry *entry);

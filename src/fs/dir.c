@@ -46,6 +46,7 @@ struct linux_dirent64 {
 struct listing {
 	struct fs *fs;
 	fuse_req_t req;
+	fuse_ino_t ino;
 	struct handle *handle;
 	int fd;
 	dev_t dev;
@@ -77,10 +78,13 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fs_reply(req, -ENFILE);
 		return;
 	}
+	inode_opened(fs->inodes, ino);
 	fi->fh = handle->index;
 	fi->keep_cache = fi->cache_readdir = fs->config.exclusive;
-	if (fuse_reply_open(req, fi) != 0)
+	if (fuse_reply_open(req, fi) != 0) {
 		handle_free(fs->handles, handle);
+		inode_closed(fs->inodes, ino);
+	}
 }
 
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -88,8 +92,10 @@ void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
 
-	if (handle)
+	if (handle) {
 		handle_free(fs->handles, handle);
+		inode_closed(fs->inodes, ino);
+	}
 	fs_reply(req, handle ? 0 : -EBADF);
 }
 
@@ -122,9 +128,9 @@ static int add_entry(struct listing *l, const struct linux_dirent64 *d)
 	size_t length;
 
 	if (l->plus && !is_dot(d->d_name)) {
-		int result = l->learned == PLUS_COUNT
-				     ? -EMFILE
-				     : namespace_lookup_here(l->fs, l->fd, d->d_name, &entry);
+		int result = l->learned == PLUS_COUNT ? -EMFILE
+						      : namespace_lookup_here(l->fs, l->ino, l->fd,
+								d->d_name, &entry);
 
 		if (result == -ENOENT)
 			return 1;
@@ -238,6 +244,7 @@ static void answer(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	}
 	l.fs = fs;
 	l.req = req;
+	l.ino = ino;
 	l.handle = opener.handle;
 	l.plus = plus;
 	l.out = fs_answer_buffer(req);

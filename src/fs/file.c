@@ -55,6 +55,7 @@ static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct f
 		handle_free(fs->handles, handle);
 		return result;
 	}
+	inode_opened(fs->inodes, ino);
 	*out = (struct fuse_open_out){
 		.fh = handle->index,
 		.open_flags = open_reply_flags(fs, flags),
@@ -127,22 +128,24 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 	return fd;
 }
 
-/* Makes the file behind fd known. Leaves fd to the caller. */
-static int learn_open(struct fs *fs, int fd, struct fuse_entry_param *entry)
+/* Makes the file behind fd known, which was made at place (NULL: without a name). Leaves fd to the
+ * caller. */
+static int learn_open(
+	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
-	char name[16];
+	char number[16];
 	struct stat st;
 	int path_fd;
 
 	if (fstat(fd, &st))
 		return -errno;
-	snprintf(name, sizeof(name), "%d", fd);
-	path_fd = openat(fs->proc_fd, name, O_PATH | O_CLOEXEC);
+	snprintf(number, sizeof(number), "%d", fd);
+	path_fd = openat(fs->proc_fd, number, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return -errno;
 	entry->attr_timeout = fs->config.attr_timeout;
 	entry->entry_timeout = fs->config.entry_timeout;
-	return inode_learn(fs->inodes, path_fd, &st, entry);
+	return inode_learn(fs->inodes, path_fd, &st, place, entry);
 }
 
 /* Opens what was there already, as open(O_CREAT) does. */
@@ -232,13 +235,14 @@ static int create_or_open(fuse_req_t req, fuse_ino_t parent, const struct creati
 	struct fuse_entry_param *entry, struct fuse_open_out *out)
 {
 	struct fs *fs = fs_of(req);
+	struct inode_place place = {.parent = parent, .name = new->name};
 	_cleanup_fd int fd = create_as_caller(req, parent, new);
 	int result = 0;
 
 	if (fd == -EEXIST && new->name && !(new->flags &O_EXCL))
 		fd = open_existing(req, parent, new->name, new->flags, entry);
 	else if (fd >= 0)
-		result = learn_open(fs, fd, entry);
+		result = learn_open(fs, fd, new->name ? &place : NULL, entry);
 	if (fd < 0 || result < 0)
 		return fd < 0 ? fd : result;
 	result = fs->config.no_opens ? keep_created(fs, entry->ino, steal_fd(&fd), out)
@@ -301,6 +305,7 @@ void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		lock_release(fs, file_of(fs->files, ino), handle);
 		file_remove_handle(fs->files, ino, handle);
 		handle_free(fs->handles, handle);
+		inode_closed(fs->inodes, ino);
 	}
 	fs_reply(req, handle ? 0 : -EBADF);
 }

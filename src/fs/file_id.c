@@ -5,6 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
+
+#define NANOSECONDS INT64_C(1000000000)
+/* Of the clock that file systems read; they seldom keep less than the whole of it, save those that
+ * keep seconds. */
+#define TICK (20 * INT64_C(1000000))
 
 int file_id_of(int fd, struct file_id *id, int *mount)
 {
@@ -37,7 +43,38 @@ int file_id_open(int root_fd, const struct file_id *id)
 	return fd < 0 ? -errno : fd;
 }
 
-bool file_id_equal(const struct file_id *a, const struct file_id *b)
+int file_id_born(const struct statx *stx, struct file_id *id)
+{
+	const struct statx_timestamp *born = &stx->stx_btime;
+	struct timespec now;
+	int64_t age;
+
+	if (!(stx->stx_mask & STATX_BTIME) || born->tv_sec == 0)
+		return -ENODATA;
+	id->type = FILE_ID_BORN;
+	id->len = sizeof(born->tv_sec) + sizeof(born->tv_nsec);
+	memcpy(id->bytes, &born->tv_sec, sizeof(born->tv_sec));
+	memcpy(id->bytes + sizeof(born->tv_sec), &born->tv_nsec, sizeof(born->tv_nsec));
+	/* The clock that file systems take their times from. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	age = (now.tv_sec - born->tv_sec) * NANOSECONDS + now.tv_nsec - born->tv_nsec;
+	return age > (born->tv_nsec ? TICK : 2 * NANOSECONDS) ? 0 : -EAGAIN;
+}
+
+static bool equal(const struct file_id *a, const struct file_id *b)
 {
 	return a->type == b->type && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+bool file_id_matches(const struct file_id *id, int fd)
+{
+	struct file_id now;
+	struct statx stx;
+	int mount;
+
+	if (id->type != FILE_ID_BORN)
+		return file_id_of(fd, &now, &mount) == 0 && equal(&now, id);
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BTIME, &stx) < 0)
+		return false;
+	return file_id_born(&stx, &now) != -ENODATA && equal(&now, id);
 }

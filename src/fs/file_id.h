@@ -8,12 +8,16 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
-enum { FILE_ID_BYTES = 40 };
+enum {
+	FILE_ID_BYTES = 40,
+	FILE_ID_BORN = -1, /* no handle: the time of birth, where there are none */
+};
 
 /* What open_by_handle_at() takes. */
 struct file_id {
-	int32_t type;
+	int32_t type; /* of the handle, or FILE_ID_BORN */
 	uint8_t len;
 	uint8_t bytes[FILE_ID_BYTES];
 };
@@ -25,6 +29,14 @@ int file_id_of(int fd, struct file_id *id, int *mount);
  */
 int file_id_open(int root_fd, const struct file_id *id);
 
-bool file_id_equal(const struct file_id *a, const struct file_id *b);
+/*
+ * Where there are no handles (overlayfs): with device and inode number, the time of birth, of an
+ * object that is older than the clock's tick. Who gets its inode number after it is younger then.
+ * -EAGAIN: too young as yet; -ENODATA: the source does not tell.
+ */
+int file_id_born(const struct statx *stx, struct file_id *id);
+
+/* Whether fd is of the object with this id, given that device and inode number agree. */
+bool file_id_matches(const struct file_id *id, int fd);
 
 #endif

@@ -5,13 +5,26 @@
  * A node id is a slot's number + 1, so the root is FUSE_ROOT_ID. Slots hold no process pointers and
  * never move, so that they can live in shared memory. Thread-safe.
  *
- * A slot keeps an O_PATH descriptor of its object while that is affordable. Over the bound,
- * descriptors of objects with a file handle are closed, least recently used first, and reopened by
- * handle on demand; a handle names exactly one object, so a renamed or replaced file is never
- * mistaken for another.
+ * A slot keeps an O_PATH descriptor of its object while that is affordable. Over the bound, those
+ * of objects that can be found again are closed, least recently used first, and come back on
+ * demand:
+ *
+ * - by file handle, where the daemon may use those of the source (CAP_DAC_READ_SEARCH) and the
+ *   object is on the source's own mount: whatever became of its name;
+ * - else by name: in the parent directory (which comes back first in the same way) the name that
+ *   the object was last seen under or got by a rename through the mount; where that leads to
+ *   something else by now, any name there with its inode number; else -ESTALE, and the kernel
+ *   looks the path up anew. Only what has the same device, inode number, type and handle (which
+ *   anybody may read), or where there are none, time of birth, is taken for the object: a replaced
+ *   file is never mistaken for another.
+ *
+ * Descriptors stay for good, the bound notwithstanding: of objects without a name or with none that
+ * is known here, of the roots of mounts inside the source (so that these stay what they are while
+ * anything on them is known), and of file systems that give an object new numbers when nobody holds
+ * it (FUSE and the like).
  *
  * What the kernel has forgotten may be asked for again by number: an NFS server's clients keep it.
- * So the slots of such objects stay, with the handle and without a descriptor, up to a bound; over
+ * So the slots of objects with a usable handle stay, without a descriptor, up to a bound; over
  * it those go that were forgotten first, and their numbers, given out anew with another generation,
  * are stale.
  */
@@ -43,17 +56,31 @@ void inode_table_free(struct inode_table *table);
 int inode_get(struct inode_table *table, fuse_ino_t ino);
 void inode_put(struct inode_table *table, fuse_ino_t ino);
 
+/*
+ * A file or directory is opened, or closed again. Meanwhile an object that would come back by name
+ * keeps its descriptor, unless they run out: others may take its name, and who has it open goes on.
+ */
+void inode_opened(struct inode_table *table, fuse_ino_t ino);
+void inode_closed(struct inode_table *table, fuse_ino_t ino);
+
 /* S_IFMT bits of the object, 0 for an unknown ino. They never change for a slot in use. */
 mode_t inode_type(struct inode_table *table, fuse_ino_t ino);
+
+/* Where an object is. */
+struct inode_place {
+	fuse_ino_t parent; /* known to the kernel */
+	const char *name; /* one component, in it */
+	bool crossed; /* a mount point, or may be one */
+};
 
 /*
  * The object behind fd (O_PATH or not; with its attributes) becomes known, or known once more: its
  * lookup count rises by one. Takes over fd in every case (it may be closed at once when the slot
- * has one already). Fills entry: ino, generation, attr (with our inode number), timeouts are left
- * alone. 0 or -errno.
+ * has one already). place: where it was found, or NULL (asked for by number, or it has no name).
+ * Fills entry: ino, generation, attr (with our inode number), timeouts are left alone. 0 or -errno.
  */
-int inode_learn(
-	struct inode_table *table, int fd, const struct stat *attr, struct fuse_entry_param *entry);
+int inode_learn(struct inode_table *table, int fd, const struct stat *attr,
+	const struct inode_place *place, struct fuse_entry_param *entry);
 
 /* The kernel forgets nlookup references. A count too large or an unknown ino is ignored. True when
  * it does not know ino any more: who pins it shall let it go. */
@@ -64,15 +91,23 @@ bool inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup);
 void inode_number(struct inode_table *table, struct stat *attr);
 
 /*
- * Before a name may go away (unlink, rmdir, rename over it): where inode_dropped(), the object
- * behind fd, if it is known, gets a descriptor for good as long as it has no name, so that those
- * who still use it go on. Takes over fd. Returns its node id, pinned until inode_put() after the
- * removal, or 0 for an unknown object.
+ * Before a name may go away (unlink, rmdir, rename over it) or lead elsewhere (rename): the object
+ * behind fd, if it is known, gets a descriptor until inode_put() at least, and for good as long as
+ * it has no name, so that those who still use it go on. Takes over fd. Returns its node id, or 0
+ * for an unknown object. Not needed while inode_dropped() and inode_named() are false.
  */
 fuse_ino_t inode_hold(struct inode_table *table, int fd, const struct stat *attr);
 
-/* Whether any descriptor was ever dropped. While not, inode_hold() is not needed. */
+/*
+ * What inode_hold() returned (0: nothing happens) is no longer at `from`, but at `to`; NULL: at
+ * none that is known.
+ */
+void inode_moved(struct inode_table *table, fuse_ino_t ino, const struct inode_place *from,
+	const struct inode_place *to);
+
+/* Whether any descriptor was ever dropped; whether the name of any object was ever stored. */
 bool inode_dropped(struct inode_table *table);
+bool inode_named(struct inode_table *table);
 
 /* The process ran out of descriptors: closes some. False when there are none to close. */
 bool inode_relieve(struct inode_table *table);
@@ -81,8 +116,9 @@ struct inode_usage {
 	uint64_t inodes; /* known to the kernel */
 	uint64_t forgotten; /* kept besides, for who asks again by number */
 	uint64_t fds; /* O_PATH descriptors held */
-	uint64_t bytes_per_inode;
-	uint64_t reopened; /* descriptors reopened by handle */
+	uint64_t bytes_per_inode; /* of memory, names included: the average */
+	uint64_t reopened; /* descriptors that came back */
+	uint64_t reopened_by_name; /* those of them that no handle brought */
 };
 
 void inode_get_usage(struct inode_table *table, struct inode_usage *out);

@@ -11,46 +11,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "base/cleanup.h"
 #include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/reopen.h"
 
 /* ---- finding ---- */
 
-/* An O_PATH descriptor of the child if it is on the directory's own mount; else -EXDEV, or -errno.
- */
-static int open_on_mount(int dir_fd, const char *name)
-{
-	static _Atomic bool missing; /* the kernel is older than 5.6 */
-	struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_NO_XDEV | RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
-			   RESOLVE_NO_MAGICLINKS,
-	};
-	int fd;
-
-	if (atomic_load_explicit(&missing, memory_order_relaxed))
-		return -EXDEV;
-	fd = syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
-	if (fd >= 0)
-		return fd;
-	if (errno != ENOSYS)
-		return -errno;
-	atomic_store_explicit(&missing, true, memory_order_relaxed);
-	return -EXDEV;
-}
-
 /*
- * The same across a mount point. Neither the open nor this statx asks the mounted file system
- * anything, so our own mount is recognised without waiting for ourselves.
+ * What open_on_mount() does, across a mount point. Neither the open nor this statx asks the mounted
+ * file system anything, so our own mount is recognised without waiting for ourselves.
  */
 static int open_across(struct fs *fs, int dir_fd, const char *name)
 {
@@ -67,19 +43,27 @@ static int open_across(struct fs *fs, int dir_fd, const char *name)
 	return steal_fd(&fd);
 }
 
-static int open_child(struct fs *fs, int dir_fd, const char *name)
+/* *crossed: the child may be a mount point. */
+static int open_child(struct fs *fs, int dir_fd, const char *name, bool *crossed)
 {
 	int fd = open_on_mount(dir_fd, name);
 
-	return fd == -EXDEV ? open_across(fs, dir_fd, name) : fd;
+	*crossed = fd == -EXDEV;
+	return *crossed ? open_across(fs, dir_fd, name) : fd;
 }
 
-int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr)
+/*
+ * The child `name` (one component, checked by the caller) of the directory dir_fd, an O_PATH
+ * descriptor of the object itself, also of a symlink; *attr is filled. Mounts inside the source are
+ * crossed, save our own: -ELOOP. The descriptor is the caller's. Or -errno.
+ */
+static int open_with_attr(
+	struct fs *fs, int dir_fd, const char *name, struct stat *attr, bool *crossed)
 {
-	_cleanup_fd int fd = open_child(fs, dir_fd, name);
+	_cleanup_fd int fd = open_child(fs, dir_fd, name, crossed);
 
 	if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
-		fd = open_child(fs, dir_fd, name);
+		fd = open_child(fs, dir_fd, name, crossed);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, attr) < 0)
@@ -88,28 +72,33 @@ int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *att
 }
 
 /* Takes over fd. */
-static int learn(struct fs *fs, int fd, const struct stat *attr, struct fuse_entry_param *entry)
+static int learn(struct fs *fs, int fd, const struct stat *attr, const struct inode_place *place,
+	struct fuse_entry_param *entry)
 {
 	*entry = (struct fuse_entry_param){
 		.attr_timeout = fs->config.attr_timeout,
 		.entry_timeout = fs->config.entry_timeout,
 	};
-	return inode_learn(fs->inodes, fd, attr, entry);
+	return inode_learn(fs->inodes, fd, attr, place, entry);
 }
 
-int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry)
+/* In parent, whose descriptor is dir_fd. entry is filled whole. 0 or -errno. */
+static int lookup(struct fs *fs, fuse_ino_t parent, int dir_fd, const char *name,
+	struct fuse_entry_param *entry)
 {
+	struct inode_place place = {.parent = parent, .name = name};
 	struct stat attr;
-	int fd = namespace_open(fs, dir_fd, name, &attr);
-	int result = fd < 0 ? fd : learn(fs, fd, &attr, entry);
+	int fd = open_with_attr(fs, dir_fd, name, &attr, &place.crossed);
+	int result = fd < 0 ? fd : learn(fs, fd, &attr, &place, entry);
 
 	/* The source bound into itself: the kernel has no place for a second root. */
 	return result == 0 && entry->ino == FUSE_ROOT_ID ? -ELOOP : result;
 }
 
-int namespace_lookup_here(
-	struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry)
+int namespace_lookup_here(struct fs *fs, fuse_ino_t parent, int dir_fd, const char *name,
+	struct fuse_entry_param *entry)
 {
+	struct inode_place place = {.parent = parent, .name = name};
 	_cleanup_fd int fd = open_on_mount(dir_fd, name);
 	struct stat attr;
 
@@ -117,7 +106,7 @@ int namespace_lookup_here(
 		return fd;
 	if (fstat(fd, &attr) < 0)
 		return -errno;
-	return learn(fs, steal_fd(&fd), &attr, entry);
+	return learn(fs, steal_fd(&fd), &attr, &place, entry);
 }
 
 int fs_lookup_child(
@@ -131,7 +120,7 @@ int fs_lookup_child(
 	dir_fd = inode_get(fs->inodes, parent);
 	if (dir_fd < 0)
 		return dir_fd;
-	result = namespace_lookup(fs, dir_fd, name, entry);
+	result = lookup(fs, parent, dir_fd, name, entry);
 	inode_put(fs->inodes, parent);
 	return result;
 }
@@ -156,15 +145,16 @@ static void reply_absent(fuse_req_t req)
 	fuse_reply_entry(req, &entry);
 }
 
-/* What is behind fd, which stays the caller's. */
-static int learn_again(struct fs *fs, int fd, struct fuse_entry_param *entry)
+/* What is behind fd, which stays the caller's; place: as inode_learn() takes it. */
+static int learn_again(
+	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
 	_cleanup_fd int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	struct stat attr;
 
 	if (again < 0 || fstat(again, &attr) < 0)
 		return -errno;
-	return learn(fs, steal_fd(&again), &attr, entry);
+	return learn(fs, steal_fd(&again), &attr, place, entry);
 }
 
 /* "." of an object of any kind: so asks who has a number but no name (NFS servers). */
@@ -175,7 +165,7 @@ static int lookup_self(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e
 
 	if (fd < 0)
 		return fd;
-	result = learn_again(fs, fd, entry);
+	result = learn_again(fs, fd, NULL, entry);
 	inode_put(fs->inodes, ino);
 	return result;
 }
@@ -224,7 +214,7 @@ static int lookup_parent(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param 
 	inode_put(fs->inodes, ino);
 	if (parent < 0)
 		return parent;
-	return beneath_root(fs, parent) ? learn_again(fs, parent, entry) : -ESTALE;
+	return beneath_root(fs, parent) ? learn_again(fs, parent, NULL, entry) : -ESTALE;
 }
 
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -343,7 +333,7 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 	}
 	names_changed(fs);
 	if (result == 0)
-		result = namespace_lookup(fs, dir_fd, name, entry);
+		result = lookup(fs, parent, dir_fd, name, entry);
 	inode_put(fs->inodes, parent);
 	return result;
 }
@@ -391,6 +381,7 @@ void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, const char *newname,
 	struct fuse_entry_param *entry)
 {
+	struct inode_place place = {.parent = newparent, .name = newname};
 	int fd = inode_get(fs->inodes, ino);
 	int dir_fd = fd < 0 ? fd : inode_get(fs->inodes, newparent);
 	char number[16];
@@ -405,7 +396,7 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 		inode_put(fs->inodes, newparent);
 	}
 	if (result == 0)
-		result = learn_again(fs, fd, entry);
+		result = learn_again(fs, fd, &place, entry);
 	if (fd >= 0)
 		inode_put(fs->inodes, ino);
 	return result;
@@ -424,22 +415,30 @@ void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 /* ---- taking away and moving ---- */
 
 /*
- * A name is about to go, and with it perhaps the object, which somebody may still use: a known one
- * whose descriptor was dropped gets one. Returns what inode_put() takes, or 0.
+ * A name is about to go, and with it perhaps the object, which somebody may still use; or to move,
+ * and the object is to be found by the new one. Returns what inode_moved() and inode_put() take, or
+ * 0.
  */
 static fuse_ino_t hold_known(struct fs *fs, int dir_fd, const char *name)
 {
 	struct stat attr;
-	int fd;
+	bool crossed;
+	int fd = open_with_attr(fs, dir_fd, name, &attr, &crossed);
 
-	if (!inode_dropped(fs->inodes))
-		return 0;
-	fd = namespace_open(fs, dir_fd, name, &attr);
 	return fd < 0 ? 0 : inode_hold(fs->inodes, fd, &attr);
+}
+
+/* What only the deletion of an object asks for is not needed while all have their descriptors. */
+static fuse_ino_t hold_removed(struct fs *fs, int dir_fd, const char *name)
+{
+	if (!inode_dropped(fs->inodes) && !inode_named(fs->inodes))
+		return 0;
+	return hold_known(fs, dir_fd, name);
 }
 
 static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int flags)
 {
+	struct inode_place place = {.parent = parent, .name = name};
 	int result = fs_check_name(name);
 	fuse_ino_t held;
 	int dir_fd;
@@ -449,9 +448,11 @@ static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int f
 	dir_fd = inode_get(fs->inodes, parent);
 	if (dir_fd < 0)
 		return dir_fd;
-	held = hold_known(fs, dir_fd, name);
+	held = hold_removed(fs, dir_fd, name);
 	result = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
 	names_changed(fs);
+	if (held && result == 0)
+		inode_moved(fs->inodes, held, &place, NULL);
 	if (held)
 		inode_put(fs->inodes, held);
 	inode_put(fs->inodes, parent);
@@ -487,38 +488,82 @@ static int move(fuse_req_t req, int dir_fd, const char *name, int new_dir_fd, co
 	return result;
 }
 
-static int rename_held(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
-	const char *newname, unsigned flags)
+/* One of the two directories of a rename, and what is known at its name. */
+struct rename_end {
+	struct inode_place place;
+	int dir_fd;
+	fuse_ino_t held; /* or 0 */
+};
+
+/* Both objects stay held meanwhile: nobody looks for them by a name that is being moved. */
+static void hold_ends(struct fs *fs, struct rename_end *from, struct rename_end *to, unsigned flags)
+{
+	bool named = inode_named(fs->inodes);
+
+	if (named)
+		from->held = hold_known(fs, from->dir_fd, from->place.name);
+	if (flags & RENAME_EXCHANGE ? named : !(flags & RENAME_NOREPLACE))
+		to->held = hold_removed(fs, to->dir_fd, to->place.name);
+}
+
+static void ends_moved(
+	struct fs *fs, const struct rename_end *from, const struct rename_end *to, unsigned flags)
+{
+	/* Two names of one object: nothing has happened. */
+	if (from->held == to->held)
+		return;
+	if (to->held)
+		inode_moved(fs->inodes, to->held, &to->place,
+			flags & RENAME_EXCHANGE ? &from->place : NULL);
+	if (from->held)
+		inode_moved(fs->inodes, from->held, &from->place, &to->place);
+}
+
+static int rename_ends(
+	fuse_req_t req, struct rename_end *from, struct rename_end *to, unsigned flags)
 {
 	struct fs *fs = fs_of(req);
-	int dir_fd = inode_get(fs->inodes, parent);
-	int new_dir_fd = dir_fd < 0 ? dir_fd : inode_get(fs->inodes, newparent);
-	int result = new_dir_fd;
+	int result;
 
-	if (new_dir_fd >= 0) {
-		fuse_ino_t held = flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)
-					  ? 0
-					  : hold_known(fs, new_dir_fd, newname);
+	hold_ends(fs, from, to, flags);
+	result = move(req, from->dir_fd, from->place.name, to->dir_fd, to->place.name, flags);
+	names_changed(fs);
+	if (result == 0)
+		ends_moved(fs, from, to, flags);
+	if (from->held)
+		inode_put(fs->inodes, from->held);
+	if (to->held)
+		inode_put(fs->inodes, to->held);
+	return result;
+}
 
-		result = move(req, dir_fd, name, new_dir_fd, newname, flags);
-		names_changed(fs);
-		if (held)
-			inode_put(fs->inodes, held);
-		inode_put(fs->inodes, newparent);
+static int rename_between(
+	fuse_req_t req, struct rename_end *from, struct rename_end *to, unsigned flags)
+{
+	struct fs *fs = fs_of(req);
+	int result = from->dir_fd = inode_get(fs->inodes, from->place.parent);
+
+	if (result < 0)
+		return result;
+	result = to->dir_fd = inode_get(fs->inodes, to->place.parent);
+	if (result >= 0) {
+		result = rename_ends(req, from, to, flags);
+		inode_put(fs->inodes, to->place.parent);
 	}
-	if (dir_fd >= 0)
-		inode_put(fs->inodes, parent);
+	inode_put(fs->inodes, from->place.parent);
 	return result;
 }
 
 void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 	const char *newname, unsigned flags)
 {
+	struct rename_end from = {.place = {.parent = parent, .name = name}};
+	struct rename_end to = {.place = {.parent = newparent, .name = newname}};
 	int result = fs_check_name(name);
 
 	if (result == 0)
 		result = fs_check_name(newname);
 	if (result == 0)
-		result = rename_held(req, parent, name, newparent, newname, flags);
+		result = rename_between(req, &from, &to, flags);
 	fs_reply(req, result);
 }

@@ -8,23 +8,12 @@
 struct fs;
 
 /*
- * The child `name` (one component, checked by the caller) of the directory dir_fd, an O_PATH
- * descriptor of the object itself, also of a symlink; *attr is filled. Mounts inside the source are
- * crossed, save our own: -ELOOP. The descriptor is the caller's. Or -errno.
+ * Looks name up in parent, whose descriptor is dir_fd, as fs_lookup_child() does; but what is a
+ * mount point is -EXDEV. A listing asks so: what is mounted there may not answer, which is of no
+ * concern to who only reads the directory. 0 or -errno. The caller tells the kernel, or takes the
+ * count back with inode_forget().
  */
-int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr);
-
-/*
- * namespace_open(), then inode_learn(); entry is filled whole. 0 or -errno. The caller tells the
- * kernel, or takes the count back with inode_forget().
- */
-int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry);
-
-/*
- * The same of a child that is no mount point; else -EXDEV. A listing asks so: what is mounted there
- * may not answer, which is of no concern to who only reads the directory.
- */
-int namespace_lookup_here(
-	struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry);
+int namespace_lookup_here(struct fs *fs, fuse_ino_t parent, int dir_fd, const char *name,
+	struct fuse_entry_param *entry);
 
 #endif

@@ -19,7 +19,7 @@
 #include "fs/fs.h"
 #include "fs/lock.h"
 
-/* Objects that stay known after the kernel forgot them, at about 100 bytes each. */
+/* Objects that stay known after the kernel forgot them, at about 120 bytes each. */
 #define FORGOTTEN_MAX (1u << 20)
 
 int fs_check_name(const char *name)

@@ -36,7 +36,7 @@ int slots_init(struct slots *slots)
 	slots->chunks = reserve(slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));
 	slots->index_size = INDEX_LEAST;
 	slots->index = calloc(INDEX_LEAST, sizeof(*slots->index));
-	return slots->chunks && slots->index ? 0 : -ENOMEM;
+	return slots->chunks && slots->index ? names_init(&slots->names) : -ENOMEM;
 }
 
 void slots_free(struct slots *slots)
@@ -47,6 +47,7 @@ void slots_free(struct slots *slots)
 		munmap(slots->slot, slots->capacity * sizeof(struct slot));
 	if (slots->chunks)
 		munmap(slots->chunks, slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));
+	names_free(&slots->names);
 	free(slots->index);
 	free(slots->held);
 }
@@ -106,6 +107,48 @@ void slot_free(struct slots *slots, struct slot *slot)
 	slots->used--;
 	if (--chunk->used == 0)
 		chunk_emptied(slots, c);
+}
+
+/* ---- places in the tree ---- */
+
+bool place_is(const struct slots *slots, const struct slot *slot, const struct slot *parent,
+	const char *name)
+{
+	return slot->parent && slot_parent(slots, slot) == parent &&
+	       names_equal(&slots->names, slot->name, name);
+}
+
+/* A slot without children is above none: most need no walk. */
+static bool is_above(const struct slots *slots, const struct slot *slot, const struct slot *below)
+{
+	if (slot != below && !slot->children)
+		return false;
+	while (below && below != slot)
+		below = slot_parent(slots, below);
+	return below != NULL;
+}
+
+void place_set(struct slots *slots, struct slot *slot, struct slot *parent, const char *name)
+{
+	if (is_above(slots, slot, parent))
+		return;
+	slot->name = names_add(&slots->names, name);
+	if (!slot->name)
+		return;
+	slot->parent = slot_number(slots, parent) + 1;
+	parent->children++;
+}
+
+struct slot *place_clear(struct slots *slots, struct slot *slot)
+{
+	struct slot *parent = slot_parent(slots, slot);
+
+	if (!parent)
+		return NULL;
+	names_remove(&slots->names, slot->name);
+	slot->name = 0;
+	slot->parent = 0;
+	return parent;
 }
 
 /* ---- index by device and inode number ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Storage of the inode table: numbered slots, the index by device and inode number, the list of
- * held descriptors. For inode.c only, under its lock.
+ * Storage of the inode table: numbered slots, their places in the tree, the index by device and
+ * inode number, the list of held descriptors. For inode.c only, under its lock.
  *
  * Slots lie in one reservation of address space, never move and hold numbers only. Everything
  * beside them (which are taken, the index, the list of the held) can be made anew from them.
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "fs/file_id.h"
+#include "fs/names.h"
 
 enum {
 	CHUNK_SLOTS = 512, /* memory of free slots goes back by the chunk */
@@ -23,8 +24,11 @@ enum slot_flag {
 	SLOT_USED = 1,
 	SLOT_INDEXED = 2, /* found by device and inode number */
 	SLOT_REFERENCED = 4, /* used since the clock's hand passed */
-	SLOT_KEEP = 8, /* no handle brings this object back: the descriptor stays */
+	SLOT_KEEP = 8, /* nothing brings this object back: the descriptor stays */
 	SLOT_FORGOTTEN = 16, /* on the list of the forgotten */
+	SLOT_BY_NAME = 32, /* with fd -1: comes back by its name, not by handle */
+	SLOT_NAMED = 64, /* it and all below are better known by name, too */
+	SLOT_FICKLE = 128, /* of a file system that may give it another number */
 };
 
 struct slot {
@@ -42,6 +46,10 @@ struct slot {
 	int32_t fd; /* O_PATH, -1 after it was dropped */
 	uint32_t held; /* place in slots.held while fd >= 0 */
 	uint32_t pins; /* users of fd now */
+	uint32_t parent; /* where its name is: slot number + 1, or 0 */
+	uint32_t name; /* reference, 0 if and only if parent is */
+	uint32_t children; /* slots whose parent this is: it stays as long as they do */
+	uint32_t openers; /* open files and directories */
 	uint8_t flags;
 	uint8_t type; /* S_IFMT >> 12 */
 	struct file_id id; /* valid while fd is -1 */
@@ -69,6 +77,8 @@ struct slots {
 	uint32_t newest, oldest; /* forgotten slots: slot number + 1, or 0 */
 	uint32_t n_forgotten;
 
+	struct names names;
+
 	uint32_t *held; /* slots with a descriptor */
 	uint32_t n_held, held_size;
 };
@@ -85,8 +95,25 @@ static inline uint32_t slot_number(const struct slots *slots, const struct slot 
 
 /* A zeroed slot, the lowest free one, or NULL. The caller sets SLOT_USED. */
 struct slot *slot_alloc(struct slots *slots);
-/* Out of the index and without a descriptor by then. */
+/* Out of the index, without a descriptor and a place by then. */
 void slot_free(struct slots *slots, struct slot *slot);
+
+static inline struct slot *slot_parent(const struct slots *slots, const struct slot *slot)
+{
+	return slot->parent ? &slots->slot[slot->parent - 1] : NULL;
+}
+
+/* Whether the slot's place is this one. */
+bool place_is(const struct slots *slots, const struct slot *slot, const struct slot *parent,
+	const char *name);
+/*
+ * Gives a slot that has no place one. Without memory, or where parent is the slot or beneath it
+ * (others move things, too), it stays without.
+ */
+void place_set(struct slots *slots, struct slot *slot, struct slot *parent, const char *name);
+/* Takes the place away. Returns the former parent, whose count of children the caller lowers (it
+ * may have been all that kept it), or NULL. */
+struct slot *place_clear(struct slots *slots, struct slot *slot);
 
 /* By slot.dev and slot.ino. Removing one that is not in the index is harmless. */
 void index_add(struct slots *slots, struct slot *slot);

@@ -65,7 +65,7 @@ static fuse_ino_t learn(const char *name, struct fuse_entry_param *entry)
 
 	if (!entry)
 		entry = &local;
-	return fd >= 0 && inode_learn(table, fd, &attr, entry) == 0 ? entry->ino : 0;
+	return fd >= 0 && inode_learn(table, fd, &attr, NULL, entry) == 0 ? entry->ino : 0;
 }
 
 static uint64_t fds_held(void)
