@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -360,6 +361,8 @@ enum {
 	HAS_OPENS_NONE = 1 << 3,
 	HAS_POSIX_LOCKS = 1 << 4,
 	HAS_FLOCK = 1 << 5,
+	HAS_CACHE_NONE = 1 << 6,
+	HAS_NO_ROOT = 1 << 7,
 };
 
 /* The first that holds is told: those that no sharing would mend come first. */
@@ -373,6 +376,12 @@ static const struct {
 	{HAS_OPENS_NONE | HAS_FLOCK,
 		"opens=none does not go with flock: without a message for each open and close "
 		"there is nobody to hold a forwarded lock"},
+	{HAS_OPENS_NONE | HAS_CACHE_NONE,
+		"opens=none does not go with cache=none: the answer to an open is what turns the "
+		"cache off"},
+	{HAS_OPENS_NONE | HAS_NO_ROOT,
+		"opens=none needs root: an ordinary user's rights are checked at each open; "
+		"opens=message does so"},
 	{HAS_EXCLUSIVE | HAS_POSIX_LOCKS,
 		"posix_locks does not go with sharing=exclusive: locks are forwarded for those who "
 		"share the source"},
@@ -393,7 +402,9 @@ int options_check(const struct options *options, bool exclusive)
 		       (options->cache == CACHE_WRITEBACK ? HAS_WRITEBACK : 0) |
 		       (options->opens == OPENS_NONE ? HAS_OPENS_NONE : 0) |
 		       (options->posix_locks ? HAS_POSIX_LOCKS : 0) |
-		       (options->flock ? HAS_FLOCK : 0);
+		       (options->flock ? HAS_FLOCK : 0) |
+		       (options->cache == CACHE_NONE ? HAS_CACHE_NONE : 0) |
+		       (geteuid() ? HAS_NO_ROOT : 0);
 
 	for (size_t i = 0; i < sizeof(contradictions) / sizeof(contradictions[0]); i++) {
 		unsigned all = contradictions[i].all;
@@ -401,9 +412,7 @@ int options_check(const struct options *options, bool exclusive)
 
 		if ((has & all) != all)
 			continue;
-		if (options->sharing == SHARING_AUTO && (all & HAS_EXCLUSIVE))
-			because = "; sharing=auto is exclusive over the source itself";
-		else if (options->sharing == SHARING_AUTO && (all & HAS_SHARED))
+		if (options->sharing == SHARING_AUTO && (all & HAS_SHARED))
 			because = "; sharing=auto is shared unless over the source itself";
 		log_error("%s%s", contradictions[i].message, because);
 		return -EINVAL;

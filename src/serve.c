@@ -44,6 +44,7 @@ struct server {
 	const char *source;
 	const char *mountpoint;
 	bool exclusive; /* sharing, auto resolved */
+	bool remote; /* the source is another host's, or another daemon's */
 	bool uring;
 	unsigned loops;
 	struct fs fs;
@@ -85,9 +86,32 @@ static int choose_backend(struct server *server)
 	return EXIT_OK;
 }
 
+/* Behind a network or another daemon: others may change it, and what a loop waits for may never
+ * come. */
+static bool source_is_remote(const struct server *server)
+{
+	struct statfs st;
+
+	if (statfs(server->source, &st))
+		return false;
+	switch ((uint32_t)st.f_type) {
+	case FUSE_SUPER_MAGIC:
+	case NFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case CIFS_SUPER_MAGIC:
+	case CEPH_SUPER_MAGIC:
+	case V9FS_MAGIC:
+	case AFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * Fixes what sharing=auto means: exclusive over the source itself, since then nobody reaches the
- * source by its path but through us. An exit status.
+ * source by its path but through us; save for a file system of several hosts, or who asks for locks
+ * against others. An exit status.
  */
 static int choose_sharing(struct server *server)
 {
@@ -100,9 +124,12 @@ static int choose_sharing(struct server *server)
 			strerror(errno));
 		return EXIT_USAGE;
 	}
+	server->remote = source_is_remote(server);
 	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
 	if (options->sharing == SHARING_AUTO)
-		server->exclusive = source.st_dev == point.st_dev && source.st_ino == point.st_ino;
+		server->exclusive = source.st_dev == point.st_dev &&
+				    source.st_ino == point.st_ino && !server->remote &&
+				    !options->posix_locks && !options->flock;
 	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
 }
 
@@ -293,34 +320,13 @@ static void set_bdi(const struct server *server, const char *name, unsigned valu
 	fclose(file);
 }
 
-/* On a source behind a network or another daemon, what a loop waits for may never come. */
-static bool source_may_stall(const struct server *server)
-{
-	struct statfs st;
-
-	if (fstatfs(server->fs.root_fd, &st))
-		return false;
-	switch ((uint32_t)st.f_type) {
-	case FUSE_SUPER_MAGIC:
-	case NFS_SUPER_MAGIC:
-	case SMB2_SUPER_MAGIC:
-	case CIFS_SUPER_MAGIC:
-	case CEPH_SUPER_MAGIC:
-	case V9FS_MAGIC:
-	case AFS_SUPER_MAGIC:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static int start_loops(struct server *server)
 {
 	struct loop_group_config config = {
 		.loops = server->loops,
 		.depth = server->options->queue_depth,
 		.payload = MAX_WRITE,
-		.careful = source_may_stall(server),
+		.careful = server->remote,
 		.uring = server->uring,
 		.device = fuse_session_fd(server->session),
 		.transport = &transport_dev,
