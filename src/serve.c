@@ -25,7 +25,9 @@
 #include "cmd/cmd.h"
 #include "control/claim.h"
 #include "control/control.h"
+#include "fs/file.h"
 #include "fs/lock.h"
+#include "fs/outside.h"
 
 /* The most that libfuse 3.14 takes in one message. */
 #define MAX_WRITE (1u << 20)
@@ -395,6 +397,8 @@ static void write_stats(FILE *out, void *user)
 		"\ninodes.reopened %" PRIu64 "\ninodes.reopened_by_name %" PRIu64 "\n",
 		inodes.inodes, inodes.forgotten, inodes.fds, inodes.bytes_per_inode,
 		inodes.reopened, inodes.reopened_by_name);
+	fprintf(out, "files.kept %" PRIu64 "\noutside_changes %" PRIu64 "\n",
+		file_count_kept(server->fs.files), outside_count(&server->fs));
 	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
 		handle_count(server->fs.handles), locks_waiting(server->fs.locks));
 	stats_print(&sum, out);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/list.h"
 #include "base/log.h"
@@ -48,12 +49,38 @@ static void seek(struct fs *fs, const struct job *job)
 		fuse_reply_lseek(job->req, found);
 }
 
+/*
+ * With the writeback cache the kernel takes its own word for a file's size. That the file has grown
+ * it learns only from the last byte, put into its cache.
+ */
+static void show_end(struct fs *fs, fuse_ino_t ino)
+{
+	struct opener opener;
+	struct stat attr;
+	char last;
+	int fd;
+
+	if (!S_ISREG(inode_type(fs->inodes, ino)) || opener_get(fs, ino, 0, &opener) < 0)
+		return;
+	fd = file_any_fd(fs, opener.handle);
+	if (fd >= 0 && fstat(fd, &attr) == 0 && attr.st_size > 0 &&
+		pread(fd, &last, 1, attr.st_size - 1) == 1) {
+		struct fuse_bufvec end = FUSE_BUFVEC_INIT(1);
+
+		end.buf[0].mem = &last;
+		fuse_lowlevel_notify_store(fs->session, ino, attr.st_size - 1, &end, 0);
+	}
+	opener_put(fs, &opener);
+}
+
 static void run(struct fs *fs, const struct job *job)
 {
 	/* Pages that are to be written are, before they go. */
 	fuse_lowlevel_notify_inval_inode(fs->session, job->ino, 0, 0);
 	if (job->req)
 		seek(fs, job);
+	else if (fs->config.writeback && fs->config.no_opens)
+		show_end(fs, job->ino);
 }
 
 static void *aside_main(void *arg)

@@ -16,6 +16,7 @@
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
+#include "fs/outside.h"
 #include "fs/priv.h"
 
 #define OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
@@ -45,11 +46,12 @@ static void target_put(struct fs *fs, struct target *t)
 		inode_put(fs->inodes, t->ino);
 }
 
-/* Answers with the attributes of fd, as they are now. */
-static int fresh(struct fs *fs, int fd, struct stat *attr)
+/* The attributes as they are now, for the answer. */
+static int fresh(struct fs *fs, const struct target *t, struct stat *attr)
 {
-	if (fstat(fd, attr) < 0)
+	if (fstat(t->fd, attr) < 0)
 		return -errno;
+	file_check(fs, t->ino, t->fd, attr);
 	inode_number(fs->inodes, attr);
 	return 0;
 }
@@ -62,7 +64,7 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int result = target_get(fs, ino, fi, &target);
 
 	if (result == 0) {
-		result = fresh(fs, target.fd, &attr);
+		result = fresh(fs, &target, &attr);
 		target_put(fs, &target);
 	}
 	if (result < 0)
@@ -203,8 +205,9 @@ static int change(fuse_req_t req, const struct target *t, const struct stat *att
 		return 0;
 	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
 		forget_mtime(fs, t->ino);
+	change_begin(fs);
 	result = set_all(req, t, attr, to_set);
-	file_changed(fs, t->ino);
+	change_end(fs, t->ino);
 	return result;
 }
 
@@ -219,7 +222,7 @@ void fs_setattr(
 	if (result == 0) {
 		result = change(req, &target, attr, to_set);
 		if (result == 0)
-			result = fresh(fs, target.fd, &now);
+			result = fresh(fs, &target, &now);
 		target_put(fs, &target);
 	}
 	if (result < 0)

@@ -15,6 +15,7 @@
 
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/outside.h"
 #include "fs/priv.h"
 #include "loop/loop.h"
 
@@ -114,6 +115,8 @@ static void finish(struct data_op *head)
 	/* The requests' handles keep the file only until they are answered. */
 	file_ref(files, file);
 	pthread_mutex_lock(&file->lock);
+	if (head->fs->config.exclusive && head->op.kind == CO_WRITE)
+		file->written_at = change_now();
 	co_done(&file->queue, &head->op.call, &head->outcome, &answered);
 	take_calls(file, &calls);
 	pthread_mutex_unlock(&file->lock);
@@ -135,8 +138,11 @@ static void data_done(struct batchio_request *io, ssize_t result)
 static void sync_done(struct batchio_request *io, ssize_t result)
 {
 	struct data_op *head = io->user;
+	struct stat attr;
 
 	head->outcome.sync = (int)result;
+	if (result == 0 && head->fs->config.exclusive && fstat(head->sync_fd, &attr) == 0)
+		file_check(head->fs, head->file->ino, head->sync_fd, &attr);
 	if (--head->waiting == 0)
 		finish(head);
 }

@@ -19,6 +19,7 @@
 #include "fs/file_table.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
+#include "fs/outside.h"
 #include "fs/priv.h"
 #include "loop/loop.h"
 
@@ -67,13 +68,16 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_open_out out;
-	int fd = fs->config.no_opens ? -ENOSYS : file_open(fs, ino, fi->flags);
-	int result;
+	int fd, result;
 
+	change_begin(fs);
+	fd = fs->config.no_opens ? -ENOSYS : file_open(fs, ino, fi->flags);
 	if (fd >= 0 && (fi->flags & O_TRUNC) && priv_kill_asked())
 		priv_kill(req, ino, fd);
 	if (fi->flags & O_TRUNC)
-		file_changed(fs, ino);
+		change_end(fs, ino);
+	else
+		change_over(fs);
 	result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
 
 	if (result < 0)
@@ -117,6 +121,7 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 
 	if (dir_fd < 0)
 		return dir_fd;
+	change_begin(fs);
 	fd = cred_enter(&scope, req);
 	if (fd == 0) {
 		fd = create_in(fs, dir_fd, new);
@@ -124,6 +129,7 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 			fd = create_in(fs, dir_fd, new);
 		cred_leave(&scope);
 	}
+	change_end(fs, 0);
 	inode_put(fs->inodes, parent);
 	return fd;
 }
@@ -158,9 +164,11 @@ static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, in
 
 	if (result < 0)
 		return result;
+	change_begin(fs);
 	fd = file_open(fs, entry->ino, flags);
 	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())
 		priv_kill(req, entry->ino, fd);
+	change_end(fs, entry->ino);
 	if (fd < 0)
 		inode_forget(fs->inodes, entry->ino, 1);
 	return fd;
@@ -319,11 +327,12 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 
 	if (fd == 0) {
 		fd = file_fd(fs, opener.handle, 0);
+		change_begin(fs);
 		if (fd >= 0 && priv_kill_due(req))
 			priv_kill(req, ino, fd);
 		if (fd >= 0)
 			fd = fallocate(fd, mode, offset, length) ? -errno : 0;
-		file_changed(fs, ino);
+		change_end(fs, ino);
 		opener_put(fs, &opener);
 	}
 	fs_reply(req, fd);
@@ -398,8 +407,9 @@ void fs_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	if (copied == 0) {
 		copied = opener_get(fs, ino_out, fi_out->fh, &out);
 		if (copied == 0) {
+			change_begin(fs);
 			copied = copy(req, &in, &out, &what);
-			file_changed(fs, ino_out);
+			change_end(fs, ino_out);
 			opener_put(fs, &out);
 		}
 		opener_put(fs, &in);

@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/list.h"
@@ -55,6 +56,7 @@ struct file {
 	 */
 	bool mtime_due;
 	struct timespec mtime;
+	int64_t written_at; /* exclusive: when the last write ended, as change_now() */
 };
 
 /* max_kept: files kept without users, where opens send no message. 0 or -errno. */
@@ -78,6 +80,11 @@ uint64_t file_count_kept(struct file_table *table);
 
 /* Something of ino has changed that its next sync has to see to. */
 void file_changed(struct fs *fs, fuse_ino_t ino);
+/* Somebody else has changed it: what was put off for it is not ours to set any more. */
+void file_overtaken(struct fs *fs, fuse_ino_t ino);
+
+/* outside_check() of what the source says of ino, a file of ours perhaps. */
+void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr);
 
 /* Sets a time of modification that is due: true. With file->lock held, or nobody else to know file.
  */

@@ -95,7 +95,8 @@ static void file_free(struct file_table *table, struct file *file)
 {
 	lock_drop_all(file);
 	if (file->kept) {
-		file_set_mtime(table->fs, file, file->path_fd);
+		if (!file_set_mtime(table->fs, file, file->path_fd))
+			inode_changed(table->fs->inodes, file->ino, file->written_at);
 		handle_close(&file->own);
 		inode_put(table->fs->inodes, file->ino);
 	}

@@ -55,7 +55,11 @@ struct fs {
 		own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
 	_Atomic bool direct_io_mmap; /* the kernel allows shared mmap with FOPEN_DIRECT_IO */
 	_Atomic bool answering; /* FUSE_INIT was answered */
-	_Atomic uint64_t names_changed; /* names made, moved and taken away */
+	/* Exclusive mounts; outside.c's. */
+	_Atomic uint64_t names_changed; /* names made, moved and taken away, */
+	_Atomic int64_t names_changed_at; /* and when last */
+	_Atomic unsigned changing; /* changes under way */
+	_Atomic uint64_t outside; /* changes by others */
 	bool initialised; /* fs_init() done */
 };
 

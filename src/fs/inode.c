@@ -21,6 +21,11 @@
 
 /* ---- known objects ---- */
 
+static int64_t ctime_of(const struct stat *attr)
+{
+	return (int64_t)attr->st_ctim.tv_sec * 1000000000 + attr->st_ctim.tv_nsec;
+}
+
 static struct slot *slot_new(struct inode_table *table, const struct stat *attr)
 {
 	struct slot *slot = slot_alloc(&table->slots);
@@ -33,6 +38,7 @@ static struct slot *slot_new(struct inode_table *table, const struct stat *attr)
 	slot->fd = -1;
 	slot->flags = SLOT_USED;
 	slot->type = (attr->st_mode & S_IFMT) >> 12;
+	slot->changed = ctime_of(attr);
 	if (table->root_fickle && slot->dev == table->root_dev)
 		slot->flags |= SLOT_FICKLE;
 	index_add(&table->slots, slot);
@@ -218,6 +224,9 @@ int inode_learn(struct inode_table *table, int fd, const struct stat *attr,
 		slot->flags &= ~SLOT_KEEP;
 	if (place)
 		former = place_learn(table, slot, place);
+	/* Nobody has cached anything of it. */
+	if (slot->nlookup == 0)
+		slot->changed = ctime_of(attr);
 	slot->nlookup++;
 	entry->ino = node_id(table, slot);
 	entry->generation = slot->generation;
@@ -319,6 +328,31 @@ void inode_opened(struct inode_table *table, fuse_ino_t ino)
 void inode_closed(struct inode_table *table, fuse_ino_t ino)
 {
 	count_openers(table, ino, -1);
+}
+
+void inode_changed(struct inode_table *table, fuse_ino_t ino, int64_t at)
+{
+	struct slot *slot;
+
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	if (slot && slot->changed < at)
+		slot->changed = at;
+	pthread_mutex_unlock(&table->lock);
+}
+
+bool inode_news(struct inode_table *table, fuse_ino_t ino, int64_t ctime)
+{
+	struct slot *slot;
+	bool news;
+
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	news = slot && slot->changed < ctime;
+	if (news)
+		slot->changed = ctime;
+	pthread_mutex_unlock(&table->lock);
+	return news;
 }
 
 mode_t inode_type(struct inode_table *table, fuse_ino_t ino)

@@ -86,6 +86,11 @@ int inode_learn(struct inode_table *table, int fd, const struct stat *attr,
  * it does not know ino any more: who pins it shall let it go. */
 bool inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup);
 
+/* ino was changed by the mount, no later than `at` (nanoseconds since 1970). */
+void inode_changed(struct inode_table *table, fuse_ino_t ino, int64_t at);
+/* Whether a ctime is later than any that is known of ino, and it was known; now it is. */
+bool inode_news(struct inode_table *table, fuse_ino_t ino, int64_t ctime);
+
 /* Replaces attr->st_ino by the number that the mount shows: distinct also across devices of the
  * source. */
 void inode_number(struct inode_table *table, struct stat *attr);

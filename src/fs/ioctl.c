@@ -15,9 +15,9 @@
 #include <sys/ioctl.h>
 
 #include "base/cleanup.h"
-#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
+#include "fs/outside.h"
 #include "fs/inode.h"
 
 /* An allowed command: its number for the source, and how many bytes go which way. */
@@ -109,11 +109,14 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 	}
 	if (command.in)
 		memcpy(&value, in_buf, command.in);
+	change_begin(fs_of(req));
 	result = run(fs_of(req), ino, fi, command.number, &value);
+	if (command.in)
+		change_end(fs_of(req), ino);
+	else
+		change_over(fs_of(req));
 	/* The kernel doesn't know that this moved the time of change. Attributes only, as in
 	 * priv.c. */
-	if (result == 0 && command.in)
-		file_changed(fs_of(req), ino);
 	if (result == 0 && command.in)
 		fuse_lowlevel_notify_inval_inode(fs_of(req)->session, ino, -1, 0);
 	if (result < 0)

@@ -20,6 +20,7 @@
 #include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/outside.h"
 #include "fs/reopen.h"
 
 /* ---- finding ---- */
@@ -71,15 +72,31 @@ static int open_with_attr(
 	return steal_fd(&fd);
 }
 
+/* Is it as we left it? */
+static void check(struct fs *fs, fuse_ino_t ino, const struct stat *attr)
+{
+	int fd = inode_get(fs->inodes, ino);
+
+	if (fd < 0)
+		return;
+	file_check(fs, ino, fd, attr);
+	inode_put(fs->inodes, ino);
+}
+
 /* Takes over fd. */
 static int learn(struct fs *fs, int fd, const struct stat *attr, const struct inode_place *place,
 	struct fuse_entry_param *entry)
 {
+	int result;
+
 	*entry = (struct fuse_entry_param){
 		.attr_timeout = fs->config.attr_timeout,
 		.entry_timeout = fs->config.entry_timeout,
 	};
-	return inode_learn(fs->inodes, fd, attr, place, entry);
+	result = inode_learn(fs->inodes, fd, attr, place, entry);
+	if (result == 0 && fs->config.exclusive)
+		check(fs, entry->ino, attr);
+	return result;
 }
 
 /* In parent, whose descriptor is dir_fd. entry is filled whole. 0 or -errno. */
@@ -279,13 +296,6 @@ void fs_readlink(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_readlink(req, target);
 }
 
-/* For the syncs to come (data.c). After the change: a sync that does not see it was asked before.
- */
-static void names_changed(struct fs *fs)
-{
-	atomic_fetch_add_explicit(&fs->names_changed, 1, memory_order_release);
-}
-
 /* ---- making ---- */
 
 /* What is to be made. */
@@ -326,12 +336,13 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 	dir_fd = inode_get(fs->inodes, parent);
 	if (dir_fd < 0)
 		return dir_fd;
+	change_begin(fs);
 	result = cred_enter(&scope, req);
 	if (result == 0) {
 		result = make(dir_fd, name, what);
 		cred_leave(&scope);
 	}
-	names_changed(fs);
+	change_end(fs, 0);
 	if (result == 0)
 		result = lookup(fs, parent, dir_fd, name, entry);
 	inode_put(fs->inodes, parent);
@@ -390,9 +401,10 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 	if (result == 0) {
 		/* By way of /proc: without a name AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH. */
 		snprintf(number, sizeof(number), "%d", fd);
+		change_begin(fs);
 		if (linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0)
 			result = -errno;
-		names_changed(fs);
+		change_end(fs, 0);
 		inode_put(fs->inodes, newparent);
 	}
 	if (result == 0)
@@ -449,8 +461,9 @@ static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int f
 	if (dir_fd < 0)
 		return dir_fd;
 	held = hold_removed(fs, dir_fd, name);
+	change_begin(fs);
 	result = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
-	names_changed(fs);
+	change_end(fs, 0);
 	if (held && result == 0)
 		inode_moved(fs->inodes, held, &place, NULL);
 	if (held)
@@ -526,8 +539,9 @@ static int rename_ends(
 	int result;
 
 	hold_ends(fs, from, to, flags);
+	change_begin(fs);
 	result = move(req, from->dir_fd, from->place.name, to->dir_fd, to->place.name, flags);
-	names_changed(fs);
+	change_end(fs, 0);
 	if (result == 0)
 		ends_moved(fs, from, to, flags);
 	if (from->held)

@@ -7,6 +7,7 @@
 
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/outside.h"
 
 /* ---- opening the source ---- */
 
@@ -93,18 +94,24 @@ static int publish(struct handle *handle, int variant, int fd)
 	return none;
 }
 
+static bool own(const struct handle *handle)
+{
+	return handle->first < 0;
+}
+
 static int open_variant(struct fs *fs, struct handle *handle, int variant, int access)
 {
 	int flags = access | (variant & FD_DIRECT ? O_DIRECT : 0) |
 		    (variant & FD_APPEND ? O_APPEND : 0);
 
-	return publish(handle, variant | (handle->first < 0 && access == O_RDONLY ? FD_READ : 0),
-		file_open(fs, atomic_load(&handle->ino), flags));
-}
+	fuse_ino_t ino = atomic_load(&handle->ino);
+	int fd = file_open(fs, ino, flags);
+	struct stat attr;
 
-static bool own(const struct handle *handle)
-{
-	return handle->first < 0;
+	/* A file that was kept, let go and is kept again: is it as we left it? */
+	if (own(handle) && fd >= 0 && fstat(fd, &attr) == 0)
+		file_check(fs, ino, fd, &attr);
+	return publish(handle, variant | (own(handle) && access == O_RDONLY ? FD_READ : 0), fd);
 }
 
 int file_fd(struct fs *fs, struct handle *handle, int variant)
@@ -214,6 +221,37 @@ void file_changed(struct fs *fs, fuse_ino_t ino)
 	file_unref(fs->files, file);
 }
 
+void file_overtaken(struct fs *fs, fuse_ino_t ino)
+{
+	struct file *file = file_find(fs->files, ino);
+
+	if (!file)
+		return;
+	pthread_mutex_lock(&file->lock);
+	file->mtime_due = false;
+	co_changed(&file->queue);
+	pthread_mutex_unlock(&file->lock);
+	file_unref(fs->files, file);
+}
+
+void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr)
+{
+	struct file *file = fs->config.exclusive ? file_find(fs->files, ino) : NULL;
+	int64_t written_at = 0;
+	bool writing = false;
+
+	if (file) {
+		pthread_mutex_lock(&file->lock);
+		writing = file->queue.unfinished_writes > 0;
+		written_at = file->written_at;
+		pthread_mutex_unlock(&file->lock);
+		file_unref(fs->files, file);
+	}
+	/* While one is under way, its time may show already. */
+	if (!writing)
+		outside_check(fs, ino, fd, attr, written_at);
+}
+
 bool file_set_mtime(struct fs *fs, struct file *file, int fd)
 {
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, file->mtime};
@@ -223,6 +261,10 @@ bool file_set_mtime(struct fs *fs, struct file *file, int fd)
 		return false;
 	file->mtime_due = false;
 	snprintf(number, sizeof(number), "%d", fd);
+	change_begin(fs);
 	utimensat(fs->proc_fd, number, times, 0);
+	file->written_at = change_now();
+	inode_changed(fs->inodes, file->ino, file->written_at);
+	change_over(fs);
 	return true;
 }

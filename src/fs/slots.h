@@ -34,6 +34,8 @@ enum slot_flag {
 struct slot {
 	uint64_t dev;
 	uint64_t ino;
+	int64_t changed; /* exclusive mounts: latest ctime that is known to be ours, in nanoseconds
+			  */
 	union {
 		uint64_t nlookup;
 		struct { /* forgotten: slot number + 1, or 0 */

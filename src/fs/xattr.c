@@ -11,8 +11,8 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-#include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/outside.h"
 #include "fs/inode.h"
 
 /* linux/xattr.h has it, but does not go together with sys/xattr.h everywhere. */
@@ -165,12 +165,13 @@ void fs_setxattr(
 	int result = target_get(fs, ino, &target);
 
 	if (result == 0) {
+		change_begin(fs);
 		if (setxattr(target.path, name, value, size, flags) < 0)
 			result = error_of_call();
 		else if (strcmp(name, "system.posix_acl_access") == 0)
 			drop_sgid(req, target.path);
+		change_end(fs, ino);
 		target_put(fs, &target);
-		file_changed(fs, ino);
 	}
 	fs_reply(req, result);
 }
@@ -182,10 +183,11 @@ void fs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	int result = target_get(fs, ino, &target);
 
 	if (result == 0) {
+		change_begin(fs);
 		if (removexattr(target.path, name) < 0)
 			result = error_of_call();
+		change_end(fs, ino);
 		target_put(fs, &target);
-		file_changed(fs, ino);
 	}
 	fs_reply(req, result);
 }
