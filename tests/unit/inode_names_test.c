@@ -572,7 +572,7 @@ static void *hammer(void *arg)
 TEST(threads_share_the_table)
 {
 	pthread_t threads[WORKERS];
-	char path[16];
+	char path[32];
 
 	REQUIRE(start(4), "no table");
 	for (int d = 0; d < DIRS; d++) {
