@@ -92,38 +92,42 @@ static unsigned turn_limit(const struct loop *loop)
 	return atomic_load_explicit(&loop->group->extra, memory_order_relaxed) ? 1 : LOOP_DRAIN;
 }
 
+int loop_receive_one(struct loop *loop)
+{
+	struct transport *t = &loop->transport;
+	struct request *req = request_take(&loop->group->pool);
+	int got;
+
+	/* All are at work: one of them ends before there is room. */
+	if (!req)
+		return 0;
+	got = t->ops->receive(t, req);
+	if (got <= 0) {
+		request_give(&loop->group->pool, req);
+		t->ready = false;
+		return got;
+	}
+	atomic_store_explicit(&loop->taken,
+		atomic_load_explicit(&loop->taken, memory_order_relaxed) + 1, memory_order_relaxed);
+	if (loop->received++)
+		make_way(loop, req);
+	dispatch(loop, req);
+	return 1;
+}
+
 /* Receives and dispatches a bounded number of requests. 0 or -errno. */
 static int drain(struct loop *loop)
 {
-	struct transport *t = &loop->transport;
 	unsigned most = turn_limit(loop);
-	unsigned n = 0;
 	int got = 1;
 
-	while (n < most && t->ready) {
-		struct request *req = request_take(&loop->group->pool);
-
-		/* All are at work: one of them ends before there is room. */
-		if (!req)
-			break;
-		got = t->ops->receive(t, req);
-		if (got <= 0) {
-			request_give(&loop->group->pool, req);
-			t->ready = false;
-			break;
-		}
-		n++;
-		atomic_store_explicit(&loop->taken,
-			atomic_load_explicit(&loop->taken, memory_order_relaxed) + 1,
-			memory_order_relaxed);
-		if (n > 1)
-			make_way(loop, req);
-		dispatch(loop, req);
-	}
-	if (n) {
+	while (loop->received < most && loop->transport.ready && got > 0)
+		got = loop_receive_one(loop);
+	if (loop->received) {
 		stat_add(&loop->stats.turns, 1);
-		stat_add(&loop->stats.turn_size[stat_bucket(n)], 1);
+		stat_add(&loop->stats.turn_size[stat_bucket(loop->received)], 1);
 	}
+	loop->received = 0;
 	return got < 0 ? got : 0;
 }
 
@@ -161,10 +165,18 @@ static void finish_work(struct loop *loop)
 			break;
 }
 
-/* Has a loop of the keeper's that has waited in vain nothing left to wait for? */
+/* Nothing is at work but answers on their way. */
 static bool idle(const struct loop *loop)
 {
-	return batchio_inflight(loop->bio) == (size_t)loop->wake_armed + loop->transport.armed;
+	return batchio_inflight(loop->bio) ==
+	       (size_t)loop->wake_armed + loop->transport.armed + loop->transport.sending;
+}
+
+/* Instead of sleeping, in vain or not: what is to go out goes first. */
+static bool found_by_spinning(struct loop *loop)
+{
+	return idle(loop) && !loop->transport.armed && batchio_flush(loop->bio) == 0 &&
+	       batchio_reap(loop->bio, 0, 0) >= 0 && spin_for_request(loop);
 }
 
 /*
@@ -186,13 +198,19 @@ static int run(struct loop *loop)
 		loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
 		if (error)
 			break;
+		if (!t->ready && found_by_spinning(loop)) {
+			t->ready = true;
+			continue;
+		}
 		if (!t->ready)
 			error = t->ops->arm(t);
 		if (error)
 			break;
 		/* Ready but out of requests: only a completion helps, here or on another loop. */
 		starved = t->ready && !loop->group->pool.available;
-		n = batchio_reap(loop->bio, t->ready && !starved ? 0 : 1, starved ? 10 : patience);
+		/* Answers end as they are handed over: they are nothing to wake up for. */
+		n = batchio_reap(loop->bio, t->ready && !starved ? 0 : 1 + t->sending,
+			starved ? 10 : patience);
 		if (n < 0)
 			error = n;
 		else if (n == 0 && patience >= 0 && !t->ready && idle(loop))

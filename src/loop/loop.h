@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 #include "batchio/batchio.h"
+#include "loop/spin.h"
 #include "stats/stats.h"
 #include "transport/transport.h"
 
@@ -54,6 +55,7 @@ struct loop_group {
 	struct loop *loops; /* config.loops, then LOOP_EXTRA places of the keeper's */
 	pthread_t keeper;
 	bool keeper_started;
+	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
 	atomic_uint extra; /* of the keeper's loops, those that run */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
@@ -74,6 +76,7 @@ struct loop {
 	struct batchio *bio;
 	struct transport transport;
 	_Atomic uint64_t taken; /* requests received, ever */
+	unsigned received; /* in this turn */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
 	struct request *current; /* being dispatched or answered, see loop_current() */
 	void *touched[LOOP_DRAIN]; /* fs/data.c: files that this turn queued something for */
@@ -81,6 +84,7 @@ struct loop {
 	struct loop_stats stats;
 	struct batchio *stats_bio; /* bio while it may be asked for its counters (group.lock) */
 	struct batchio_counters ended_io; /* the counters of those that were closed */
+	struct spin spin;
 	struct batchio_request wake;
 	bool wake_armed;
 	bool thread_started;
@@ -103,6 +107,9 @@ int loop_group_join(struct loop_group *group);
 
 /* Sums the counters of all loops; any thread, between start and join. */
 void loop_group_stats(struct loop_group *group, struct stats_sum *sum);
+
+/* Receives and dispatches a request if there is one: 1; 0, or -errno. For spin.c. */
+int loop_receive_one(struct loop *loop);
 
 /* The loop of the calling thread, or NULL. */
 struct loop *loop_self(void);

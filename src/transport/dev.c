@@ -91,6 +91,7 @@ static void send_done(struct batchio_request *reply, ssize_t result)
 {
 	struct request *req = reply->user;
 
+	req->sender->sending--;
 	/* ENOENT: the requester was interrupted and is gone; ENODEV: so is the mount. */
 	if (result < 0 && result != -ENOENT && result != -ENODEV && result != -ECANCELED)
 		log_error("answer to request %llu was not taken: error %zd",
@@ -102,6 +103,8 @@ static void dev_send(struct transport *t, struct request *req, int iovcnt)
 {
 	int error;
 
+	req->sender = t;
+	t->sending++;
 	req->reply = (struct batchio_request){
 		.kind = BATCHIO_WRITE,
 		.flags = BATCHIO_STREAM,

@@ -30,6 +30,7 @@
 #define REQUEST_SMALL 256
 
 struct request_pool;
+struct transport;
 
 struct request {
 	struct list node; /* pool's free list */
@@ -40,6 +41,7 @@ struct request {
 	uint32_t opcode;
 	struct request_pool *pool; /* where it goes back to */
 	bool answered; /* the answer is on its way; its end gives the request back */
+	struct transport *sender; /* by which */
 
 	struct batchio_request reply;
 	struct iovec reply_iov[2];

@@ -48,6 +48,7 @@ struct transport {
 	struct batchio_request poll;
 	bool armed; /* poll is in flight */
 	bool ready; /* requests may be waiting */
+	unsigned sending; /* answers on their way */
 };
 
 /* /dev/fuse */
