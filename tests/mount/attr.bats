@@ -69,7 +69,7 @@ load ../support/compare
 
 @test "stat through the mount is stat of the source" {
 	requires_root
-	mount_fs
+	mount_fs sharing=shared # changed beside the mount
 	mkdir "$SRC/d"
 	echo x >"$SRC/f"
 	ln -s f "$SRC/l"

@@ -1,8 +1,10 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# once
 #
 # The choice of the backend at mount time: uring or nothing, standard without any ring, auto with a word about its choice.
+#
+# once
+# alone
 
 load ../support/helpers
 

@@ -11,10 +11,15 @@ load ../support/helpers
 # Runs posix_tool over lines `COMMAND -> ANSWER` and compares the answers.
 expect() {
 	local script line
-	script=$(cat)
+	script=$(grep .)
 	while IFS= read -r line; do echo "${line%% -> *}"; done <<<"$script" >"$WORK/commands"
 	within 60 "$BUILD/tests/posix_tool" <"$WORK/commands" >"$WORK/answers" || return
 	diff <(echo "$script") <(paste -d '\t' "$WORK/commands" "$WORK/answers" | sed 's/\t/ -> /')
+}
+
+# settle within such a script, which has H open on the mount.
+settled() { # H
+	[[ $(stat_of sharing) == shared ]] || echo "syncfs $1 -> ok"
 }
 
 # ---- Many writers ----
@@ -166,7 +171,8 @@ setup_flushes() {
 }
 
 @test "O_DSYNC set on the source's write costs no request of its own" {
-	mount_fs
+	# Where opens send no message, the kernel sends an FSYNC after each such write.
+	mount_fs opens=message
 	within 30 "$BUILD/tests/posix_tool" < <(echo "open f $MNT/file rdwr,creat,direct,dsync" && writes ,direct,dsync)
 	[ "$(stat_of requests.write)" = 20 ]
 	[ "$(stat_of fsyncs.asked)" = 0 ]
@@ -355,6 +361,7 @@ setup_flushes() {
 		open t $MNT rdwr,tmpfile -> ok
 		write t 0 6000 t -> 6000
 		link t $MNT/linked -> ok
+		$(settled t)
 		open s $SRC/linked rdonly -> ok
 		read s 0 10000 -> t*6000
 		open x $MNT rdwr,tmpfile,excl -> ok
@@ -379,6 +386,7 @@ setup_flushes() {
 		write f 0 1 d -> 1
 		size f -> 8392
 		read f 0 10000 -> d*1 a*4095 b*4096 c*200
+		$(settled f)
 		open s $SRC/file rdonly -> ok
 		read s 0 10000 -> d*1 a*4095 b*4096 c*200
 	END
@@ -409,7 +417,8 @@ setup_flushes() {
 	head -c 65536 /dev/zero >"$SRC/file"
 	mkdir "$WORK/fusectl"
 	mount -t fusectl fusectl "$WORK/fusectl"
-	mount_fs loops=1
+	# Without a message for the open, direct writers of one file take turns.
+	mount_fs loops=1 opens=message
 	waiting=$WORK/fusectl/$(within 10 stat -c %d "$MNT")/waiting
 	expect <<-END
 		together $DAEMON $waiting write $MNT/file 4096 4096 8 -> 4096 4096 4096 4096 4096 4096 4096 4096

@@ -60,6 +60,16 @@ answer() { # NAME COMMAND EXPECTED
 	fi
 }
 
+# Where opens send no message, direct writers of one file take turns: no neighbours would arrive together.
+mount_neighbourly() {
+	mount_fs loops=1 opens=message
+}
+
+# Writes that reach the source before they are answered; of those that the kernel gathers, syncs and closes tell.
+mount_through() {
+	mount_fs cache=writethrough
+}
+
 # 8 neighbours, requests of which arrive together, so that they travel in one call: what each gets.
 together() { # read|write FILE
 	[[ -d $WORK/fusectl ]] || { mkdir "$WORK/fusectl" && mount -t fusectl fusectl "$WORK/fusectl"; } || return
@@ -101,7 +111,7 @@ fails() { # PID
 	sync -f "$SRC"
 	dd if=/dev/zero of="$SRC/filler2" bs=1k status=none || true
 	sync -f "$SRC"
-	mount_fs loops=1
+	mount_neighbourly
 	[ "$(together write "$MNT/file")" = "4096 4096 4096 ENOSPC 4096 4096 4096 4096" ]
 	[ "$(stat_of 'operations_per_call."8-15"')" = 1 ]
 	[ "$(pieces "$SRC/file")" = abc0efgh ]
@@ -115,7 +125,7 @@ fails() { # PID
 	make_loop ext4 16M
 	for i in 1 2 3; do head -c 1048576 /dev/zero >"$SRC/old$i"; done
 	sync -f "$SRC"
-	mount_fs
+	mount_through
 	timeout 60 dd if=/dev/zero of="$MNT/new" bs=64k 2>"$WORK/new.err" 3>&- &
 	extender=$!
 	for i in 1 2 3; do
@@ -136,7 +146,7 @@ fails() { # PID
 	requires_root
 	faulty_source
 	head -c 65536 /dev/zero >"$WORK/behind/file"
-	mount_fs loops=1
+	mount_neighbourly
 	# The source may have written what lies before the bad bytes, or nothing.
 	for how in '' whole; do
 		fault clear "write EIO offset=16384 len=4096 delay=50 $how"
@@ -154,7 +164,7 @@ fails() { # PID
 	requires_root
 	faulty_source
 	head -c 65536 /dev/zero >"$WORK/behind/file"
-	mount_fs loops=1
+	mount_neighbourly
 	fault "write EDQUOT offset=8192 len=1" "write EIO offset=32768 len=4096 whole"
 	[ "$(together write "$MNT/file")" = "4096 EDQUOT 4096 4096 4096 4096 4096 EIO" ]
 	[ "$(pieces "$WORK/behind/file")" = a0cdefg0 ]
@@ -165,7 +175,7 @@ fails() { # PID
 	requires_root
 	faulty_source
 	head -c 65536 /dev/zero >"$WORK/behind/file"
-	mount_fs loops=1
+	mount_neighbourly
 	[ "$(together write "$MNT/file")" = "4096 4096 4096 4096 4096 4096 4096 4096" ]
 	for how in '' whole; do
 		fault clear "read EIO offset=20480 len=4096 $how"
@@ -177,7 +187,7 @@ fails() { # PID
 @test "a lone write's error is told, not tried again; the next write goes" {
 	local flags
 	faulty_source
-	mount_fs
+	mount_through
 	actors a
 	for flags in rdwr,creat rdwr,creat,direct rdwr,creat,dsync rdwr,creat,direct,dsync; do
 		fault clear "write EIO count=1"
@@ -192,7 +202,7 @@ fails() { # PID
 
 @test "a write that the source takes in part is answered with that part" {
 	faulty_source
-	mount_fs
+	mount_through
 	actors a
 	fault "write ENOSPC offset=8192 len=4096"
 	answer a "open f $MNT/file rdwr,creat" ok
@@ -205,7 +215,7 @@ fails() { # PID
 @test "one file fails, its neighbours in the directory do not" {
 	local i pids=()
 	faulty_source
-	mount_fs
+	mount_through
 	fault 'write EIO file=3 offset=500000 len=1' 'write OK delay=5'
 	for i in 1 2 3 4 5; do
 		timeout 60 dd if=/dev/zero of="$MNT/$i" bs=16k count=40 status=none 2>"$WORK/$i.err" 3>&- &
@@ -223,7 +233,7 @@ fails() { # PID
 
 @test "a failed fsync is told to all who have the file open, until all of them have closed it" {
 	faulty_source
-	mount_fs
+	mount_fs opens=message # closes say who is still owed the error
 	actors a b c
 	answer a "open f $MNT/file rdwr,creat" ok
 	answer b "open f $MNT/file rdwr" ok
@@ -263,7 +273,7 @@ fails() { # PID
 @test "a failed fdatasync, and the sync of an O_SYNC write, likewise" {
 	local flags
 	faulty_source
-	mount_fs
+	mount_fs opens=message # closes say who is still owed the error
 	actors a b
 	fault 'fsync EIO count=1'
 	answer a "open f $MNT/one rdwr,creat" ok
@@ -302,7 +312,7 @@ fails() { # PID
 
 @test "a lost device under the source: writers and syncers get EIO, the unmount goes" {
 	faulty_source
-	mount_fs
+	mount_through
 	actors a
 	answer a "open f $MNT/file rdwr,creat" ok
 	answer a "open d $MNT/file rdwr,direct" ok

@@ -3,6 +3,8 @@
 #
 # The mount as mount(8), fstab, umount(8) and ordinary users meet it, after `make install`. The helpers have to be where mount(8)
 # looks, so the installation is real; it happens in a mount namespace whose /sbin and /usr/local are overlaid, and is gone with it.
+#
+# sharing: shared
 
 load ../support/helpers
 

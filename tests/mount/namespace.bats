@@ -110,7 +110,7 @@ b" "$(printf "\377\376")" "*" -- -x ".hidden" "..." && ls -ab && rm -- *  && ls 
 }
 
 @test "what others change in the source is seen, at the latest after a second" {
-	mount_fs
+	mount_fs sharing=shared
 	echo one >"$SRC/a"
 	[ "$(within 10 cat "$MNT/a")" = one ]
 	rm "$SRC/a"
@@ -132,7 +132,7 @@ b" "$(printf "\377\376")" "*" -- -x ".hidden" "..." && ls -ab && rm -- *  && ls 
 }
 
 @test "a missing name is asked for again: a file made in the source appears at once" {
-	mount_fs
+	mount_fs sharing=shared
 	run -2 within 10 ls "$MNT/late"
 	touch "$SRC/late"
 	within 10 ls "$MNT/late"

@@ -3,6 +3,8 @@
 #
 # Bad input: one clear line that names what was wrong and what would be right, a non-zero exit, nothing mounted, no
 # process left. And the words of the command line that mean something else than a mount.
+#
+# sharing: shared
 
 load ../support/helpers
 

@@ -142,6 +142,12 @@ umount_fs() { # [MOUNTPOINT]
 	fi
 }
 
+# Before a look at the source beside the mount: an exclusive one may still hold back what was written. A shared one
+# never does, so that nothing is waited for there.
+settle() {
+	[[ $(stat_of sharing) == shared ]] || within 30 sync -f "$MNT"
+}
+
 # Makes the source visible at $BELOW as it is without batchiofs, also while mounted over. Root only.
 see_below() {
 	BELOW=$WORK/below

@@ -1,0 +1,45 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# A thousand mounts and unmounts, one after the other, leave nothing behind.
+#
+# limit: 400
+# test-limit: 300
+# sharing: shared
+
+load ../support/helpers
+
+# Where the daemon of a mount listens. By what the kernel says: it is asked a thousand times.
+socket_of() { # MOUNTPOINT
+	local dir=/run/batchiofs fields
+	[[ $(id -u) == 0 ]] || dir=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/batchiofs
+	while read -ra fields; do
+		if [[ ${fields[4]} == "$1" ]]; then echo "$dir/${fields[2]}.sock"; fi
+	done </proc/self/mountinfo
+}
+
+mount_fs_quickly() {
+	within 30 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND" 3>&- 4>&- </dev/null
+}
+
+@test "1,000 mounts and unmounts leave no process, mount or socket" {
+	local i device socket
+	echo hello >"$SRC/file"
+	for ((i = 1; i <= 1000; i++)); do
+		mount_fs_quickly
+		socket=$(socket_of "$MNT")
+		[ -S "$socket" ]
+		if ((i % 100 == 0)); then
+			[ "$(within 10 cat "$MNT/file")" = hello ]
+			device=$(within 10 stat -c %Hd:%Ld "$MNT")
+		fi
+		within 30 "$BATCHIOFS" umount "$MNT"
+		[ ! -e "$socket" ]
+		if ((i % 100 == 0)); then
+			[ ! -e "/sys/class/bdi/$device" ]
+			[ -z "$(left_below "$WORK")" ]
+		fi
+	done
+	[ -z "$(left_below "$WORK")" ]
+	[ "$(cat "$SRC/file")" = hello ]
+}
