@@ -62,6 +62,7 @@ target_command() { # TARGET
 		;;
 	bindfs)
 		COMMAND=(bindfs -f --multithreaded --forward-odirect=4096 "$SRC" "$AT")
+		if [[ $(id -u) != 0 ]]; then COMMAND+=(--no-allow-other); fi
 		;;
 	mergerfs)
 		# Or it would make no files on a disk that has less than 4 GiB left.
