@@ -44,7 +44,9 @@ function write_row(row,   t, target) {
 }
 
 function write_table(   r, t, i, row, target, text) {
-	printf "\nAs quick as the bare directory: 1.00; half as quick: 0.50\n\n%-16s", ""
+	printf "\nAs quick as the bare directory: 1.00; half as quick: 0.50\n"
+	if (value_of["scale"] != 100) printf "A trial: sizes at %s%% of what the rows say\n", value_of["scale"]
+	printf "\n%-16s", ""
 	for (t = 1; t <= ntargets; t++)
 		if (targets[t] != "bare") printf " %*s", width(targets[t]), targets[t]
 	printf "\n"

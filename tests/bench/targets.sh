@@ -62,6 +62,7 @@ target_command() { # TARGET
 		;;
 	bindfs)
 		COMMAND=(bindfs -f --multithreaded --forward-odirect=4096 "$SRC" "$AT")
+		if [[ $(id -u) != 0 ]]; then COMMAND+=(--no-allow-other); fi
 		;;
 	mergerfs)
 		# Or it would make no files on a disk that has less than 4 GiB left.
@@ -92,9 +93,9 @@ mount_target() { # TARGET
 	# In a session of its own: a terminal's Ctrl-C is for us, who then unmount.
 	setsid "${COMMAND[@]}" >"$log" 2>&1 </dev/null &
 	DAEMON=$!
+	disown "$DAEMON" # without the shell's own remark when it is killed
 	for ((i = 0; i < 1000; i++)); do
 		if ! kill -0 "$DAEMON" 2>/dev/null; then
-			wait "$DAEMON" 2>/dev/null || true
 			DAEMON=
 			head -n 3 "$log" | tr '\n' ' '
 			return 1
@@ -110,18 +111,31 @@ mount_target() { # TARGET
 	return 1
 }
 
+# Ends a daemon that does not answer, and frees with it whoever waits for it.
+kill_daemon() {
+	if [[ -n $DAEMON ]]; then kill -KILL "$DAEMON" 2>/dev/null || true; fi
+}
+
+is_target_mounted() {
+	[[ -n $(mounts_below "$AT") ]]
+}
+
 # Unmounts and waits for the daemon to end. Prints what went wrong, if it took force.
 unmount_target() {
-	local i status=0 unmount=(umount -i)
+	local i status=0 umount_status=0 unmount=(umount -i)
 	if [[ $(id -u) != 0 ]]; then unmount=(fusermount3 -u); fi
-	if [[ -n $(mounts_below "$AT") && $AT != "$SRC" || -n $(mounts_below "$SRC") ]]; then
-		# A server that was just stopped may take a moment.
+	if [[ -n $DAEMON ]] && is_target_mounted; then
+		# A server that was just stopped may keep it busy for a moment.
 		for i in 1 2 3 4 5; do
-			timeout -k 5 60 "${unmount[@]}" "$AT" 2>"$LOGS/umount.log" && break
+			umount_status=0
+			timeout -k 5 60 "${unmount[@]}" "$AT" 2>"$LOGS/umount.log" || umount_status=$?
+			if ((umount_status == 0)) || ! is_target_mounted; then break; fi
+			if ((umount_status >= 124)); then break; fi
 			sleep 1
 		done
-		if [[ -n $(mounts_below "$AT") ]]; then
-			echo "unmounting took force: $(head -n 1 "$LOGS/umount.log")"
+		if is_target_mounted; then
+			echo "unmounting took force (umount: $umount_status): $(head -n 1 "$LOGS/umount.log")"
+			kill_daemon
 			status=1
 		fi
 	fi
@@ -143,7 +157,6 @@ end_daemon() {
 		if [[ $signal != 0 ]]; then kill "-$signal" "$DAEMON" 2>/dev/null || true; fi
 		for ((i = 0; i < 500; i++)); do
 			if ! kill -0 "$DAEMON" 2>/dev/null; then
-				wait "$DAEMON" 2>/dev/null || true
 				DAEMON=
 				[[ $signal == 0 ]]
 				return
