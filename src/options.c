@@ -406,13 +406,12 @@ static const struct {
 
 int options_check(const struct options *options, bool exclusive)
 {
-	unsigned has = (exclusive ? HAS_EXCLUSIVE : HAS_SHARED) |
-		       (options->cache == CACHE_WRITEBACK ? HAS_WRITEBACK : 0) |
-		       (options->opens == OPENS_NONE ? HAS_OPENS_NONE : 0) |
-		       (options->posix_locks ? HAS_POSIX_LOCKS : 0) |
-		       (options->flock ? HAS_FLOCK : 0) |
-		       (options->cache == CACHE_NONE ? HAS_CACHE_NONE : 0) |
-		       (geteuid() ? HAS_NO_ROOT : 0);
+	unsigned has =
+		(exclusive ? HAS_EXCLUSIVE : HAS_SHARED) |
+		(options->cache == CACHE_WRITEBACK ? HAS_WRITEBACK : 0) |
+		(options->opens == OPENS_NONE ? HAS_OPENS_NONE : 0) |
+		(options->posix_locks ? HAS_POSIX_LOCKS : 0) | (options->flock ? HAS_FLOCK : 0) |
+		(options->cache == CACHE_NONE ? HAS_CACHE_NONE : 0) | (geteuid() ? HAS_NO_ROOT : 0);
 
 	for (size_t i = 0; i < sizeof(contradictions) / sizeof(contradictions[0]); i++) {
 		unsigned all = contradictions[i].all;
