@@ -392,6 +392,56 @@ mode_t inode_type(struct inode_table *table, fuse_ino_t ino)
 	return type;
 }
 
+dev_t inode_device(struct inode_table *table, fuse_ino_t ino)
+{
+	struct slot *slot;
+	dev_t dev;
+
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	dev = slot ? slot->dev : 0;
+	pthread_mutex_unlock(&table->lock);
+	return dev;
+}
+
+fuse_ino_t inode_find(struct inode_table *table, dev_t dev, ino_t ino)
+{
+	struct slot *slot;
+	fuse_ino_t found = 0;
+
+	pthread_mutex_lock(&table->lock);
+	slot = index_find(&table->slots, dev, ino);
+	if (slot && !(slot->flags & SLOT_FORGOTTEN))
+		found = node_id(table, slot);
+	pthread_mutex_unlock(&table->lock);
+	return found;
+}
+
+bool inode_known(struct inode_table *table, fuse_ino_t ino)
+{
+	struct slot *slot;
+	bool known;
+
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	known = slot && !(slot->flags & SLOT_FORGOTTEN);
+	pthread_mutex_unlock(&table->lock);
+	return known;
+}
+
+fuse_ino_t inode_next(struct inode_table *table, fuse_ino_t ino)
+{
+	struct slots *slots = &table->slots;
+	uint32_t n = ino - FUSE_ROOT_ID;
+
+	pthread_mutex_lock(&table->lock);
+	do
+		n = slots_next(slots, n);
+	while (n != SLOTS_END && slots->slot[n].flags & SLOT_FORGOTTEN && ++n);
+	pthread_mutex_unlock(&table->lock);
+	return n == SLOTS_END ? 0 : n + (fuse_ino_t)FUSE_ROOT_ID;
+}
+
 /* ---- inode numbers of several devices ---- */
 
 /* 1 and up; the last one is shared by whatever does not fit. */

@@ -46,6 +46,17 @@ void inode_put(struct inode_table *table, fuse_ino_t ino);
 /* S_IFMT bits of the object, 0 for an unknown ino. They never change for a slot in use. */
 mode_t inode_type(struct inode_table *table, fuse_ino_t ino);
 
+/* st_dev of the object, 0 for an unknown ino. */
+dev_t inode_device(struct inode_table *table, fuse_ino_t ino);
+
+/* ---- for the watch: what the kernel knows, never what it has forgotten ---- */
+
+/* The node id of an object, or 0. */
+fuse_ino_t inode_find(struct inode_table *table, dev_t dev, ino_t ino);
+bool inode_known(struct inode_table *table, fuse_ino_t ino);
+/* The first known node id from ino on, or 0. */
+fuse_ino_t inode_next(struct inode_table *table, fuse_ino_t ino);
+
 /*
  * The object behind fd (O_PATH or not; with its attributes) becomes known, or known once more: its
  * lookup count rises by one. Takes over fd in every case (it may be closed at once when the slot

@@ -88,6 +88,10 @@ struct slot *slot_alloc(struct slots *slots);
 /* Out of the index and without a descriptor by then. */
 void slot_free(struct slots *slots, struct slot *slot);
 
+/* The first slot in use from number n on, or SLOTS_END. */
+#define SLOTS_END UINT32_MAX
+uint32_t slots_next(const struct slots *slots, uint32_t n);
+
 /* By slot.dev and slot.ino. Removing one that is not in the index is harmless. */
 void index_add(struct slots *slots, struct slot *slot);
 void index_remove(struct slots *slots, struct slot *slot);
