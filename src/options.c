@@ -32,6 +32,7 @@ static const char *const backend_words[] = {"auto", "uring", "standard", NULL};
 static const char *const sharing_words[] = {"auto", "shared", NULL};
 static const char *const cache_words[] = {"auto", "writethrough", "none", NULL};
 static const char *const transport_words[] = {"auto", "dev", NULL};
+static const char *const watch_words[] = {"auto", "none", NULL};
 static const char *const fsync_words[] = {"strict", "data", NULL};
 
 #define AT(field) offsetof(struct options, field)
@@ -53,14 +54,17 @@ static const struct option_def table[] = {
 		"how requests arrive: dev is /dev/fuse (auto: dev)"},
 	{"fsync", CHOICE, AT(fsync), 0, 0, fsync_words,
 		"strict: fsync is fsync; data: fsync and fdatasync are both fdatasync"},
+	{"watch", CHOICE, AT(watch), 0, 0, watch_words,
+		"auto: where fanotify can be had (root), the kernel keeps names, attributes and "
+		"data until others change them in the source; none: for the timeouts"},
 	{"posix_locks", FLAG, AT(posix_locks), 0, 0, NULL,
 		"record locks (fcntl) are taken in the source too, against those who lock there"},
 	{"flock", FLAG, AT(flock), 0, 0, NULL,
 		"flock(2) locks are taken in the source too, against those who lock there"},
 	{"attr_timeout", SECONDS, AT(attr_timeout), 0, 0, NULL,
-		"seconds that the kernel may keep attributes (1.0)"},
+		"seconds that the kernel may keep attributes (1.0; where it is watched, for good)"},
 	{"entry_timeout", SECONDS, AT(entry_timeout), 0, 0, NULL,
-		"seconds that the kernel may keep names (1.0)"},
+		"seconds that the kernel may keep names (1.0; where it is watched, for good)"},
 	{"noallow_other", FLAG, AT(noallow_other), 0, 0, NULL,
 		"only the mounting user has access; a mount by root is open to all, by "
 		"permissions"},
@@ -319,7 +323,7 @@ int options_parse(struct options *options, int argc, char **argv)
 	(void)argc;
 	memset(options, 0, sizeof(*options));
 	options->queue_depth = 256;
-	options->attr_timeout = options->entry_timeout = 1.0;
+	options->attr_timeout = options->entry_timeout = -1;
 	while (*next && !error) {
 		const char *word = *next++;
 

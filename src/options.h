@@ -15,6 +15,7 @@ enum opt_backend { BACKEND_AUTO, BACKEND_URING, BACKEND_STANDARD };
 enum opt_sharing { SHARING_AUTO, SHARING_SHARED };
 enum opt_cache { CACHE_AUTO, CACHE_WRITETHROUGH, CACHE_NONE };
 enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV };
+enum opt_watch { WATCH_AUTO, WATCH_NONE };
 enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
 
 struct options {
@@ -23,9 +24,10 @@ struct options {
 	int cache;
 	int transport;
 	int fsync;
+	int watch;
 	unsigned queue_depth;
 	unsigned loops; /* 0: the program chooses */
-	double attr_timeout;
+	double attr_timeout; /* negative: not given */
 	double entry_timeout;
 	bool foreground;
 	bool help;

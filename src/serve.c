@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -14,7 +13,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +23,8 @@
 #include "cmd/cmd.h"
 #include "control/control.h"
 #include "fs/lock.h"
+#include "fs/remote.h"
+#include "fs/watch.h"
 
 /* The most that libfuse 3.14 takes in one message. */
 #define MAX_WRITE (1u << 20)
@@ -32,6 +32,8 @@
 #define STANDARD_LOOPS 8
 /* Cold sequential reads are bounded by what is read ahead. */
 #define READ_AHEAD_KB 1024
+/* What the kernel may keep without asking, where nobody tells it of changes. */
+#define SHORT_SECONDS 1.0
 
 extern char **environ;
 
@@ -93,13 +95,22 @@ static bool has_option(const char *list, const char *name)
 	return false;
 }
 
+/* What was given wins. */
+static double seconds(double given, double otherwise)
+{
+	return given < 0 ? otherwise : given;
+}
+
 static struct fs_config fs_config(const struct server *server)
 {
 	const struct options *options = server->options;
 
 	return (struct fs_config){
-		.attr_timeout = options->attr_timeout,
-		.entry_timeout = options->entry_timeout,
+		.attr_timeout = seconds(options->attr_timeout, SHORT_SECONDS),
+		.entry_timeout = seconds(options->entry_timeout, SHORT_SECONDS),
+		.attr_watched = seconds(options->attr_timeout, WATCH_SECONDS),
+		.entry_watched = seconds(options->entry_timeout, WATCH_SECONDS),
+		.watch = options->watch != WATCH_NONE,
 		.fsync_data = options->fsync == FSYNC_DATA,
 		.posix_locks = options->posix_locks,
 		.flock = options->flock,
@@ -229,34 +240,14 @@ static void set_bdi(const struct server *server, const char *name, unsigned valu
 	fclose(file);
 }
 
-/* On a source behind a network or another daemon, what a loop waits for may never come. */
-static bool source_may_stall(const struct server *server)
-{
-	struct statfs st;
-
-	if (fstatfs(server->fs.root_fd, &st))
-		return false;
-	switch ((uint32_t)st.f_type) {
-	case FUSE_SUPER_MAGIC:
-	case NFS_SUPER_MAGIC:
-	case SMB2_SUPER_MAGIC:
-	case CIFS_SUPER_MAGIC:
-	case CEPH_SUPER_MAGIC:
-	case V9FS_MAGIC:
-	case AFS_SUPER_MAGIC:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static int start_loops(struct server *server)
 {
 	struct loop_group_config config = {
 		.loops = server->loops,
 		.depth = server->options->queue_depth,
 		.payload = MAX_WRITE,
-		.careful = source_may_stall(server),
+		/* What a loop waits for there may never come. */
+		.careful = remote_source(server->fs.root_fd),
 		.uring = server->uring,
 		.device = fuse_session_fd(server->session),
 		.transport = &transport_dev,
@@ -308,14 +299,19 @@ static void write_stats(FILE *out, void *user)
 {
 	struct server *server = user;
 	struct inode_usage inodes;
+	struct watch_usage watch;
 	struct stats_sum sum;
 
 	loop_group_stats(&server->fs.loops, &sum);
 	inode_get_usage(server->fs.inodes, &inodes);
+	watch_get_usage(server->fs.watch, &watch);
 	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
 		BATCHIOFS_VERSION, server->source, server->mountpoint,
 		server->uring ? "uring" : "standard", transport_dev.name);
-	fprintf(out, "sharing shared\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\npid %d\n",
+	fprintf(out,
+		"sharing shared\nwatch %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\npid "
+		"%d\n",
+		watch.active ? "fanotify" : "none",
 		server->options->fsync == FSYNC_DATA ? "data" : "strict", server->loops,
 		atomic_load(&server->fs.loops.extra), server->options->queue_depth, getpid());
 	fprintf(out,
@@ -326,6 +322,10 @@ static void write_stats(FILE *out, void *user)
 		inodes.reopened);
 	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
 		handle_count(server->fs.handles), locks_waiting(server->fs.locks));
+	fprintf(out,
+		"watched.events %" PRIu64 "\nwatched.own %" PRIu64 "\nwatched.elsewhere %" PRIu64
+		"\nwatched.invalidations %" PRIu64 "\nwatched.overflows %" PRIu64 "\n",
+		watch.events, watch.own, watch.elsewhere, watch.invalidations, watch.overflows);
 	stats_print(&sum, out);
 }
 

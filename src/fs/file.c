@@ -18,7 +18,9 @@
 #include "fs/file_table.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
+#include "fs/namespace.h"
 #include "fs/priv.h"
+#include "fs/watch.h"
 #include "loop/loop.h"
 
 /* One copy_file_range request blocks its loop; a larger one is answered short and comes again. */
@@ -105,13 +107,14 @@ int file_fd(struct fs *fs, struct handle *handle, int variant)
  * flags, which libfuse 3.14 cannot say both; without FOPEN_DIRECT_IO's shared mmap (Linux 6.6)
  * O_DIRECT stays with the page cache's rules.
  */
-static uint32_t open_reply_flags(struct fs *fs, int flags)
+static uint32_t open_reply_flags(struct fs *fs, fuse_ino_t ino, int flags)
 {
 	if (fs->config.direct_io_all ||
 		((flags & O_DIRECT) &&
 			atomic_load_explicit(&fs->direct_io_mmap, memory_order_relaxed)))
 		return FOPEN_DIRECT_IO | ABI_FOPEN_PARALLEL_DIRECT_WRITES;
-	return 0;
+	/* Who changes the data makes the watch drop it. */
+	return watch_covers(fs, inode_device(fs->inodes, ino)) ? FOPEN_KEEP_CACHE : 0;
 }
 
 /* Makes fd (taken over) an opener of ino. Fills out. 0 or -errno. */
@@ -130,7 +133,7 @@ static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct f
 	}
 	*out = (struct fuse_open_out){
 		.fh = handle->index,
-		.open_flags = open_reply_flags(fs, flags),
+		.open_flags = open_reply_flags(fs, ino, flags),
 	};
 	return 0;
 }
@@ -206,6 +209,7 @@ static int create_as_caller(
 /* Makes the file behind fd known. Leaves fd to the caller. */
 static int learn_open(struct fs *fs, int fd, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	char name[16];
 	struct stat st;
 	int path_fd;
@@ -216,9 +220,7 @@ static int learn_open(struct fs *fs, int fd, struct fuse_entry_param *entry)
 	path_fd = openat(fs->proc_fd, name, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return -errno;
-	entry->attr_timeout = fs->config.attr_timeout;
-	entry->entry_timeout = fs->config.entry_timeout;
-	return inode_learn(fs->inodes, path_fd, &st, entry);
+	return namespace_learn(fs, path_fd, &st, generation, entry);
 }
 
 /* Opens what was there already, as open(O_CREAT) does. */
@@ -231,6 +233,8 @@ static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, in
 
 	if (result < 0)
 		return result;
+	/* The kernel takes them also where they are older than what it was told since. */
+	entry->attr_timeout = fs->config.attr_timeout;
 	fd = open_inode(fs, entry->ino, flags);
 	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())
 		priv_kill(req, entry->ino, fd);

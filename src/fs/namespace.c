@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "fs/cred.h"
 #include "fs/fs.h"
+#include "fs/watch.h"
 
 /* ---- finding ---- */
 
@@ -66,19 +67,21 @@ static int open_across(struct fs *fs, int dir_fd, const char *name)
 	return steal_fd(&fd);
 }
 
-static int open_child(struct fs *fs, int dir_fd, const char *name)
+/* *crossed: a mount point. */
+static int open_child(struct fs *fs, int dir_fd, const char *name, bool *crossed)
 {
 	int fd = open_on_mount(dir_fd, name);
 
-	return fd == -EXDEV ? open_across(fs, dir_fd, name) : fd;
+	*crossed = fd == -EXDEV;
+	return *crossed ? open_across(fs, dir_fd, name) : fd;
 }
 
-int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr)
+static int open_any(struct fs *fs, int dir_fd, const char *name, struct stat *attr, bool *crossed)
 {
-	_cleanup_fd int fd = open_child(fs, dir_fd, name);
+	_cleanup_fd int fd = open_child(fs, dir_fd, name, crossed);
 
 	if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
-		fd = open_child(fs, dir_fd, name);
+		fd = open_child(fs, dir_fd, name, crossed);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, attr) < 0)
@@ -86,22 +89,54 @@ int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *att
 	return steal_fd(&fd);
 }
 
-/* Takes over fd. */
-static int learn(struct fs *fs, int fd, const struct stat *attr, struct fuse_entry_param *entry)
+int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr)
 {
+	bool crossed;
+
+	return open_any(fs, dir_fd, name, attr, &crossed);
+}
+
+/* The attributes of an object that was learned, taken once more. */
+static void look_again(struct fs *fs, struct fuse_entry_param *entry)
+{
+	int fd = inode_get(fs->inodes, entry->ino);
+	struct stat attr;
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &attr) == 0) {
+		entry->attr = attr;
+		inode_number(fs->inodes, &entry->attr);
+	}
+	inode_put(fs->inodes, entry->ino);
+}
+
+int namespace_learn(struct fs *fs, int fd, const struct stat *attr, uint64_t generation,
+	struct fuse_entry_param *entry)
+{
+	int result;
+
 	*entry = (struct fuse_entry_param){
-		.attr_timeout = fs->config.attr_timeout,
-		.entry_timeout = fs->config.entry_timeout,
+		.attr_timeout = watch_attr_timeout(fs, attr->st_dev),
+		.entry_timeout = watch_entry_timeout(fs, attr->st_dev),
 	};
-	return inode_learn(fs->inodes, fd, attr, entry);
+	result = inode_learn(fs->inodes, fd, attr, entry);
+	if (result == 0 && watch_generation(fs) != generation)
+		look_again(fs, entry);
+	return result;
 }
 
 int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	struct stat attr;
-	int fd = namespace_open(fs, dir_fd, name, &attr);
-	int result = fd < 0 ? fd : learn(fs, fd, &attr, entry);
+	bool crossed;
+	int fd = open_any(fs, dir_fd, name, &attr, &crossed);
+	int result = fd < 0 ? fd : namespace_learn(fs, fd, &attr, generation, entry);
 
+	/* An unmount is no event. */
+	if (result == 0 && crossed)
+		entry->entry_timeout = fs->config.entry_timeout;
 	/* The source bound into itself: the kernel has no place for a second root. */
 	return result == 0 && entry->ino == FUSE_ROOT_ID ? -ELOOP : result;
 }
@@ -109,6 +144,7 @@ int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_en
 int namespace_lookup_here(
 	struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	_cleanup_fd int fd = open_on_mount(dir_fd, name);
 	struct stat attr;
 
@@ -116,7 +152,7 @@ int namespace_lookup_here(
 		return fd;
 	if (fstat(fd, &attr) < 0)
 		return -errno;
-	return learn(fs, steal_fd(&fd), &attr, entry);
+	return namespace_learn(fs, steal_fd(&fd), &attr, generation, entry);
 }
 
 int fs_lookup_child(
@@ -150,12 +186,13 @@ static void reply_entry(fuse_req_t req, int result, const struct fuse_entry_para
 /* What is behind fd, which stays the caller's. */
 static int learn_again(struct fs *fs, int fd, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	_cleanup_fd int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	struct stat attr;
 
 	if (again < 0 || fstat(again, &attr) < 0)
 		return -errno;
-	return learn(fs, steal_fd(&again), &attr, entry);
+	return namespace_learn(fs, steal_fd(&again), &attr, generation, entry);
 }
 
 /* "." of an object of any kind: so asks who has a number but no name (NFS servers). */
@@ -218,6 +255,17 @@ static int lookup_parent(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param 
 	return beneath_root(fs, parent) ? learn_again(fs, parent, entry) : -ESTALE;
 }
 
+/* The kernel may keep that there is nothing, where it will be told of what comes. */
+static int keep_nothing(struct fs *fs, fuse_ino_t parent, struct fuse_entry_param *entry)
+{
+	dev_t dev = inode_device(fs->inodes, parent);
+
+	if (!watch_covers(fs, dev))
+		return -ENOENT;
+	*entry = (struct fuse_entry_param){.entry_timeout = watch_entry_timeout(fs, dev)};
+	return 0;
+}
+
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
@@ -230,6 +278,8 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		result = lookup_parent(fs, parent, &entry);
 	else
 		result = fs_lookup_child(fs, parent, name, &entry);
+	if (result == -ENOENT)
+		result = keep_nothing(fs, parent, &entry);
 	reply_entry(req, result, &entry);
 }
 
@@ -368,6 +418,9 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 	}
 	if (result == 0)
 		result = learn_again(fs, fd, entry);
+	/* The kernel takes them also where they are older than what it was told since. */
+	if (result == 0)
+		entry->attr_timeout = fs->config.attr_timeout;
 	if (fd >= 0)
 		inode_put(fs->inodes, ino);
 	return result;

@@ -4,6 +4,8 @@
 #define FS_NAMESPACE_H
 
 #include <fuse_lowlevel.h>
+#include <stdint.h>
+#include <sys/stat.h>
 
 struct fs;
 
@@ -15,8 +17,16 @@ struct fs;
 int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *attr);
 
 /*
- * namespace_open(), then inode_learn(); entry is filled whole. 0 or -errno. The caller tells the
- * kernel, or takes the count back with inode_forget().
+ * inode_learn() of what fd is, and was when *attr was taken; fd is taken over. generation is
+ * watch_generation() from before that. entry is filled whole, for a name that is not a mount point.
+ * 0 or -errno.
+ */
+int namespace_learn(struct fs *fs, int fd, const struct stat *attr, uint64_t generation,
+	struct fuse_entry_param *entry);
+
+/*
+ * namespace_open(), then namespace_learn(); entry is filled whole. 0 or -errno. The caller tells
+ * the kernel, or takes the count back with inode_forget().
  */
 int namespace_lookup(struct fs *fs, int dir_fd, const char *name, struct fuse_entry_param *entry);
 
