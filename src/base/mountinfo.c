@@ -47,6 +47,8 @@ static bool parse_line(char *line, struct mount_entry *out)
 		word = strtok_r(NULL, " \n", &save);
 	if (n < 6 || !word || sscanf(fields[2], "%u:%u", &out->major, &out->minor) != 2)
 		return false;
+	out->id = atoi(fields[0]);
+	out->parent = atoi(fields[1]);
 	copy_field(out->point, sizeof(out->point), fields[4]);
 	word = strtok_r(NULL, " \n", &save);
 	if (!word)
@@ -60,33 +62,53 @@ static bool parse_line(char *line, struct mount_entry *out)
 	return true;
 }
 
-/* The last line that has the point, or (NULL) that has the device of out. */
-static int find(const char *point, struct mount_entry *out)
+int mountinfo_each(void (*take)(const struct mount_entry *mount, void *user), void *user)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
 	_cleanup_free struct mount_entry *entry = malloc(sizeof(*entry));
 	_cleanup_free char *line = NULL;
 	size_t size = 0;
-	int result = -ENOENT;
 
 	if (!file || !entry) {
-		result = file ? -ENOMEM : -errno;
+		int error = file ? -ENOMEM : -errno;
+
 		if (file)
 			fclose(file);
-		return result;
+		return error;
 	}
-	/* Later lines lie on top of earlier ones. */
-	while (getline(&line, &size, file) >= 0) {
-		if (!parse_line(line, entry))
-			continue;
-		if (point ? !strcmp(entry->point, point)
-			  : entry->major == out->major && entry->minor == out->minor) {
-			*out = *entry;
-			result = 0;
-		}
-	}
+	while (getline(&line, &size, file) >= 0)
+		if (parse_line(line, entry))
+			take(entry, user);
 	fclose(file);
-	return result;
+	return 0;
+}
+
+struct search {
+	const char *point; /* or NULL: the device of out */
+	struct mount_entry *out;
+	bool found;
+};
+
+static void match(const struct mount_entry *mount, void *user)
+{
+	struct search *search = user;
+
+	if (search->point
+			? strcmp(mount->point, search->point)
+			: mount->major != search->out->major || mount->minor != search->out->minor)
+		return;
+	/* Later ones lie on top of earlier ones. */
+	*search->out = *mount;
+	search->found = true;
+}
+
+/* The last mount at the point, or (NULL) of the device of out. */
+static int find(const char *point, struct mount_entry *out)
+{
+	struct search search = {.point = point, .out = out};
+	int result = mountinfo_each(match, &search);
+
+	return result < 0 ? result : search.found ? 0 : -ENOENT;
 }
 
 int mountinfo_find(const char *point, struct mount_entry *out)

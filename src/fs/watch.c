@@ -30,6 +30,7 @@
 #include "fs/remote.h"
 #include "fs/stale.h"
 #include "fs/watch_event.h"
+#include "fs/watch_mounts.h"
 
 enum {
 	/* Between two looks at the queue: what comes meanwhile is merged by the kernel, so that a
@@ -56,6 +57,7 @@ static const struct {
 struct watch {
 	struct watch_events events;
 	struct stale stale;
+	struct watch_mounts mounts;
 	int root_fd; /* the file system's */
 	int fanotify_fd;
 	int stop_fd; /* eventfd */
@@ -157,7 +159,9 @@ static int set_up(struct watch *watch, const struct fs *fs)
 	if (result < 0)
 		return result;
 	watch->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return watch->stop_fd < 0 ? -errno : 0;
+	if (watch->stop_fd < 0)
+		return -errno;
+	return watch_mounts_open(&watch->mounts, fs->root_fd, fs->inodes);
 }
 
 struct watch *watch_new(const struct fs *fs)
@@ -173,7 +177,7 @@ struct watch *watch_new(const struct fs *fs)
 	if (!watch)
 		return NULL;
 	watch->root_fd = fs->root_fd;
-	watch->fanotify_fd = watch->stop_fd = watch->device = -1;
+	watch->fanotify_fd = watch->stop_fd = watch->device = watch->mounts.fd = -1;
 	error = set_up(watch, fs);
 	if (error) {
 		say_none(fs, reason(error));
@@ -225,10 +229,11 @@ static void read_events(struct watch *watch)
 	atomic_store(&watch->overflow_new, true);
 }
 
-/* All descriptors but our four and the standard three. */
+/* All descriptors but our own and the standard three. */
 static void leave_descriptors(struct watch *watch)
 {
-	int keep[] = {watch->fanotify_fd, watch->stop_fd, watch->device, watch->root_fd};
+	int keep[] = {watch->fanotify_fd, watch->stop_fd, watch->device, watch->mounts.fd,
+		watch->root_fd};
 	unsigned from = 3;
 
 	if (unshare(CLONE_FILES) < 0)
@@ -255,13 +260,16 @@ static void *watch_main(void *user)
 	pthread_setname_np(pthread_self(), "watch");
 	leave_descriptors(watch);
 	while (!atomic_load(&watch->stop)) {
-		struct pollfd fds[2] = {
+		struct pollfd fds[3] = {
 			{.fd = watch->stop_fd, .events = POLLIN},
 			{.fd = watch->fanotify_fd, .events = POLLIN},
+			{.fd = watch->mounts.fd, .events = POLLPRI},
 		};
 
-		poll(fds, 2, again ? STALE_AGAIN_MS : -1);
-		if (fds[1].revents)
+		poll(fds, 3, again ? STALE_AGAIN_MS : -1);
+		if (fds[2].revents)
+			watch_mounts_look(&watch->mounts, &watch->stale);
+		if (fds[1].revents || fds[2].revents)
 			read_events(watch);
 		again = stale_tell_again(&watch->stale);
 		poll(fds, 1, NAP_MS);
@@ -344,6 +352,7 @@ void watch_free(struct watch *watch)
 		pthread_join(watch->thread, NULL);
 	}
 	stale_free(&watch->stale);
+	watch_mounts_close(&watch->mounts);
 	close_own(watch);
 	free(watch);
 }

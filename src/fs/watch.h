@@ -3,6 +3,9 @@
  * The watch: fanotify on the source's file system tells what others change there, and the kernel is
  * told to forget it, so that it may keep everything else for good. For src/fs.
  *
+ * A mount on a directory of the source is no event there, but changes the table of mounts, which is
+ * watched too (watch_mounts.h).
+ *
  * It covers one device, the source's own. Objects on others (mounts inside the source), and all
  * objects where there is no watch (the user's rights, the file system, the kernel), have the short
  * timeouts; the functions here say which. They may be called by any thread, with fs->watch NULL

@@ -313,6 +313,25 @@ watched() {
 	umount "$SRC/tmp"
 }
 
+@test "a file system mounted in the source is seen within 100 ms, with a blank in its path too" {
+	mkdir -p "$SRC/a b/at" "$SRC/kept"
+	echo below >"$SRC/a b/at/file"
+	requires_root
+	watched
+	[ "$(within 10 cat "$MNT/a b/at/file")" = below ]
+	# One of ours, in the mount, stays.
+	within 10 mount -t tmpfs tmpfs "$MNT/kept"
+	mount -t tmpfs tmpfs "$SRC/a b/at"
+	echo above >"$SRC/a b/at/file"
+	seen above cat "$MNT/a b/at/file"
+	mountpoint -q "$MNT/kept"
+	within 10 umount "$MNT/kept"
+	umount -l "$SRC/a b/at"
+	sleep 1.2
+	[ "$(within 10 cat "$MNT/a b/at/file")" = below ]
+	umount_fs
+}
+
 @test "watch=none and given timeouts are honoured" {
 	requires_root
 	echo one >"$SRC/file"
