@@ -13,6 +13,11 @@
 #define DATA_CHANGED (FAN_MODIFY | FAN_CLOSE_WRITE)
 #define ATTR_CHANGED (FAN_ATTRIB | FAN_MOVE_SELF)
 
+enum {
+	OPEN_TRIES = 20,
+	OPEN_PAUSE_US = 500,
+};
+
 /* What an event tells of: a directory and a name in it, and an object. */
 struct subject {
 	const struct file_handle *dir;
@@ -36,11 +41,27 @@ static struct seen *seen_place(struct watch_events *events, const struct file_id
 	return &events->seen[(h ^ h >> 32) % SEEN_SIZE];
 }
 
+/*
+ * ext4 says that it has no memory (iget_locked() finds nothing it may give) also of a number that
+ * is just being given to a new object, which is then not the one of the handle: so it is asked
+ * again.
+ */
+static int open_object(const struct watch_events *events, const struct file_id *id)
+{
+	int fd = file_id_open(events->mount_fd, id);
+
+	for (int i = 0; i < OPEN_TRIES && fd == -ENOMEM; i++) {
+		usleep(OPEN_PAUSE_US);
+		fd = file_id_open(events->mount_fd, id);
+	}
+	return fd;
+}
+
 /* The inode number of the object, by opening it. 0 where it is gone; -errno where that is not
  * known. */
 static int ask(const struct watch_events *events, const struct file_id *id, ino_t *ino)
 {
-	_cleanup_fd int fd = file_id_open(events->mount_fd, id);
+	_cleanup_fd int fd = open_object(events, id);
 	struct stat st;
 
 	*ino = 0;
