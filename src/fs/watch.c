@@ -8,6 +8,10 @@
  * closed for his request to fail and let go of the lock. In a shared table the waiting thread would
  * keep them open, and both would wait for ever. Hence also no logging here: syslog(3)'s socket is
  * a number in the other table.
+ *
+ * With io_uring that is not enough: the thread keeps the address space too, which keeps the rings'
+ * mappings, and a ring with deferred task work lets go of the device that it polls with its last
+ * mapping only. There it takes `umount -f`, which ends the connection.
  */
 #include "fs/watch.h"
 

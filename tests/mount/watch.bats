@@ -253,6 +253,45 @@ watched() {
 	wait "$writer" || :
 }
 
+# A name that changes in a directory that somebody has locked in the mount: the watch waits for him, he for the daemon,
+# and the daemon for the disk.
+@test "a notification that has to wait holds nobody up: not its daemon's end, killed or not" {
+	local sync
+	requires_root
+	requires mkfs.ext4 perl
+	mkdir "$WORK/behind" "$WORK/disk"
+	within 10 "$BUILD/tests/faultfs_tool" "$WORK/behind" "$WORK/disk" 3>&- 4>&- </dev/null
+	truncate -s 64M "$WORK/behind/image"
+	mkfs.ext4 -q -F "$WORK/behind/image"
+	within 20 mount -o loop "$WORK/disk/image" "$SRC" || skip "no loop devices here"
+	mkdir "$SRC/d" "$SRC/e"
+	for end in TERM KILL; do
+		mount_fs
+		[ "$(stat_of watch)" = fanotify ] || skip "no fanotify here"
+		within 10 ls "$MNT/d" "$MNT/e" >/dev/null
+		touch "$SRC/d/dirty$end"
+		echo 'fsync OK delay=2000' >"$WORK/disk/.faultfs"
+		timeout 60 sync "$MNT/d" 3>&- 4>&- &
+		sync=$!
+		sleep 0.3
+		within 20 touch "$SRC/d/new$end"
+		sleep 0.1
+		grep -lq fuse_reverse_inval_entry "/proc/$DAEMON"/task/*/wchan || echo "it does not wait; a slow machine"
+		kill "-$end" "$DAEMON"
+		if [[ $end == KILL && $BACKEND == uring ]]; then within 20 umount -f "$MNT" || :; fi
+		wait "$sync" || [ "$end" = KILL ]
+		wait_no_daemon "$MNT" 20
+		! is_mounted "$MNT" || umount -l "$MNT"
+	done
+	echo clear >"$WORK/disk/.faultfs"
+	# A ring is taken down after its process.
+	for _ in $(seq 100); do
+		! within 20 umount "$SRC" 2>/dev/null || break
+		sleep 0.1
+	done
+	within 10 umount "$WORK/disk"
+}
+
 # ---- where there is none ----
 
 @test "an ordinary user's mount falls back to short timeouts, and says so" {
