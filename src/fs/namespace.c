@@ -22,6 +22,7 @@
 #include "fs/fs.h"
 #include "fs/outside.h"
 #include "fs/reopen.h"
+#include "fs/watch.h"
 
 /* ---- finding ---- */
 
@@ -83,20 +84,41 @@ static void check(struct fs *fs, fuse_ino_t ino, const struct stat *attr)
 	inode_put(fs->inodes, ino);
 }
 
-/* Takes over fd. */
-static int learn(struct fs *fs, int fd, const struct stat *attr, const struct inode_place *place,
-	struct fuse_entry_param *entry)
+/* The attributes of an object that was learned, taken once more. */
+static void look_again(struct fs *fs, struct fuse_entry_param *entry)
 {
+	int fd = inode_get(fs->inodes, entry->ino);
+	struct stat attr;
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &attr) == 0) {
+		entry->attr = attr;
+		inode_number(fs->inodes, &entry->attr);
+	}
+	inode_put(fs->inodes, entry->ino);
+}
+
+int namespace_learn(struct fs *fs, int fd, const struct stat *attr, const struct inode_place *place,
+	uint64_t generation, struct fuse_entry_param *entry)
+{
+	/* An unmount is no event. */
+	bool crossed = place && place->crossed;
 	int result;
 
 	*entry = (struct fuse_entry_param){
-		.attr_timeout = fs->config.attr_timeout,
-		.entry_timeout = fs->config.entry_timeout,
+		.attr_timeout = watch_attr_timeout(fs, attr->st_dev),
+		.entry_timeout =
+			crossed ? fs->config.entry_timeout : watch_entry_timeout(fs, attr->st_dev),
 	};
 	result = inode_learn(fs->inodes, fd, attr, place, entry);
-	if (result == 0 && fs->config.exclusive)
+	if (result < 0)
+		return result;
+	if (fs->config.exclusive)
 		check(fs, entry->ino, attr);
-	return result;
+	else if (watch_generation(fs) != generation)
+		look_again(fs, entry);
+	return 0;
 }
 
 /* In parent, whose descriptor is dir_fd. entry is filled whole. 0 or -errno. */
@@ -104,9 +126,10 @@ static int lookup(struct fs *fs, fuse_ino_t parent, int dir_fd, const char *name
 	struct fuse_entry_param *entry)
 {
 	struct inode_place place = {.parent = parent, .name = name};
+	uint64_t generation = watch_generation(fs);
 	struct stat attr;
 	int fd = open_with_attr(fs, dir_fd, name, &attr, &place.crossed);
-	int result = fd < 0 ? fd : learn(fs, fd, &attr, &place, entry);
+	int result = fd < 0 ? fd : namespace_learn(fs, fd, &attr, &place, generation, entry);
 
 	/* The source bound into itself: the kernel has no place for a second root. */
 	return result == 0 && entry->ino == FUSE_ROOT_ID ? -ELOOP : result;
@@ -116,6 +139,7 @@ int namespace_lookup_here(struct fs *fs, fuse_ino_t parent, int dir_fd, const ch
 	struct fuse_entry_param *entry)
 {
 	struct inode_place place = {.parent = parent, .name = name};
+	uint64_t generation = watch_generation(fs);
 	_cleanup_fd int fd = open_on_mount(dir_fd, name);
 	struct stat attr;
 
@@ -123,7 +147,7 @@ int namespace_lookup_here(struct fs *fs, fuse_ino_t parent, int dir_fd, const ch
 		return fd;
 	if (fstat(fd, &attr) < 0)
 		return -errno;
-	return learn(fs, steal_fd(&fd), &attr, &place, entry);
+	return namespace_learn(fs, steal_fd(&fd), &attr, &place, generation, entry);
 }
 
 int fs_lookup_child(
@@ -154,24 +178,17 @@ static void reply_entry(fuse_req_t req, int result, const struct fuse_entry_para
 		inode_forget(fs->inodes, entry->ino, 1);
 }
 
-/* There is no such name, and nobody else who could make one. */
-static void reply_absent(fuse_req_t req)
-{
-	struct fuse_entry_param entry = {.entry_timeout = fs_of(req)->config.entry_timeout};
-
-	fuse_reply_entry(req, &entry);
-}
-
 /* What is behind fd, which stays the caller's; place: as inode_learn() takes it. */
 static int learn_again(
 	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	_cleanup_fd int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	struct stat attr;
 
 	if (again < 0 || fstat(again, &attr) < 0)
 		return -errno;
-	return learn(fs, steal_fd(&again), &attr, place, entry);
+	return namespace_learn(fs, steal_fd(&again), &attr, place, generation, entry);
 }
 
 /* "." of an object of any kind: so asks who has a number but no name (NFS servers). */
@@ -234,6 +251,18 @@ static int lookup_parent(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param 
 	return beneath_root(fs, parent) ? learn_again(fs, parent, NULL, entry) : -ESTALE;
 }
 
+/* The kernel may keep that there is nothing where nobody else can make something, or where it will
+ * be told of it. */
+static int keep_nothing(struct fs *fs, fuse_ino_t parent, struct fuse_entry_param *entry)
+{
+	dev_t dev = inode_device(fs->inodes, parent);
+
+	if (!fs->config.exclusive && !watch_covers(fs, dev))
+		return -ENOENT;
+	*entry = (struct fuse_entry_param){.entry_timeout = watch_entry_timeout(fs, dev)};
+	return 0;
+}
+
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
@@ -246,10 +275,9 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		result = lookup_parent(fs, parent, &entry);
 	else
 		result = fs_lookup_child(fs, parent, name, &entry);
-	if (result == -ENOENT && fs->config.exclusive)
-		reply_absent(req);
-	else
-		reply_entry(req, result, &entry);
+	if (result == -ENOENT)
+		result = keep_nothing(fs, parent, &entry);
+	reply_entry(req, result, &entry);
 }
 
 static void forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
@@ -409,6 +437,9 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 	}
 	if (result == 0)
 		result = learn_again(fs, fd, &place, entry);
+	/* The kernel takes them also where they are older than what it was told since. */
+	if (result == 0)
+		entry->attr_timeout = fs->config.attr_timeout;
 	if (fd >= 0)
 		inode_put(fs->inodes, ino);
 	return result;

@@ -6,6 +6,14 @@
 #include <fuse_lowlevel.h>
 
 struct fs;
+struct inode_place;
+
+/*
+ * inode_learn() of what fd is, and was when *attr was taken; fd is taken over, place as there.
+ * generation is watch_generation() from before *attr was taken. entry is filled whole. 0 or -errno.
+ */
+int namespace_learn(struct fs *fs, int fd, const struct stat *attr, const struct inode_place *place,
+	uint64_t generation, struct fuse_entry_param *entry);
 
 /*
  * Looks name up in parent, whose descriptor is dir_fd, as fs_lookup_child() does; but what is a
