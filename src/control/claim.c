@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -20,6 +21,8 @@
 #include "control/claim_record.h"
 
 #define PREFIX "claim-"
+/* So long a daemon may take from the end of its mount to its own. */
+#define ENDING_SECONDS 10
 
 /* ---- directories ---- */
 
@@ -118,23 +121,36 @@ static int read_claim(const char *path, struct claim_record *record)
 	return error;
 }
 
-/* Looks at one file of another claim. 0; or -EBUSY, with the reason in text. */
+/* Is a batchiofs mounted where the claim says? Not yet, perhaps, or not any more. */
+static bool is_there(const struct claim_record *record)
+{
+	struct mount_entry entry;
+
+	return !mountinfo_find(record->mountpoint, &entry) && mountinfo_is_batchiofs(&entry);
+}
+
+/*
+ * Looks at one file of another claim. 0; or -EBUSY, with the reason in text; -EAGAIN where that one
+ * is about to end, or to begin.
+ */
 static int check_claim(const char *path, const struct claim_record *mine, char *text, size_t size)
 {
 	struct claim_record other = {0};
 	int error = read_claim(path, &other);
-	bool conflict = !error && claim_record_conflict(mine, &other, text, size);
+	int conflict = 0;
 
+	if (!error && claim_record_conflict(mine, &other, text, size))
+		conflict = is_there(&other) ? -EBUSY : -EAGAIN;
 	claim_record_free(&other);
 	/* Only its owner can, and needs to. */
 	if (error == -ESTALE)
 		unlink(path);
 	else if (error && error != -ENOENT)
 		log_warning("passing over the claim %s: %s", path, strerror(-error));
-	return conflict ? -EBUSY : 0;
+	return conflict;
 }
 
-/* All claims of a directory but `except` (a path). 0 or -EBUSY. */
+/* All claims of a directory but `except` (a path). As check_claim(). */
 static int check_dir(const char *dir, const char *except, const struct claim_record *mine,
 	char *text, size_t size)
 {
@@ -297,12 +313,13 @@ static int check_stacking(const struct claim_wish *wish, unsigned mount)
 	return -EBUSY;
 }
 
-/* Publishes first and looks then: of two that have different directories, too, one sees the other.
+/*
+ * Publishes first and looks then: of two that have different directories, too, one sees the other.
+ * 0, or -errno: all is logged but -EAGAIN, with the reason in text.
  */
-static int publish_and_check(
-	struct claim *claim, const struct claim_wish *wish, const struct claim_record *record)
+static int try(struct claim *claim, const struct claim_wish *wish,
+	const struct claim_record *record, char *text, size_t size)
 {
-	char text[2 * PATH_MAX + 128];
 	char dir[PATH_MAX] = "";
 	_cleanup_fd int lock = -1;
 	int error = make_claims_dir(dir);
@@ -320,12 +337,28 @@ static int publish_and_check(
 	if (error)
 		log_warning("no claim on %s, so exclusive mounts of it are not kept off: %s",
 			wish->source, strerror(-error));
-	if (check_all(claim->path, record, text, sizeof(text)) == 0)
-		return 0;
-	claim_release(claim);
-	log_error("cannot mount %s%s: %s; unmount that, or mount both with sharing=shared",
-		wish->source, wish->exclusive ? " exclusively" : "", text);
-	return -EBUSY;
+	error = check_all(claim->path, record, text, size);
+	if (error)
+		claim_release(claim);
+	return error;
+}
+
+/* A daemon whose mount was just taken away still writes and closes: that is waited for. */
+static int publish_and_check(
+	struct claim *claim, const struct claim_wish *wish, const struct claim_record *record)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+	char text[2 * PATH_MAX + 128];
+	int error = try(claim, wish, record, text, sizeof(text));
+
+	for (int i = 0; error == -EAGAIN && i < ENDING_SECONDS * 50; i++) {
+		nanosleep(&pause, NULL);
+		error = try(claim, wish, record, text, sizeof(text));
+	}
+	if (error == -EAGAIN || error == -EBUSY)
+		log_error("cannot mount %s%s: %s; unmount that, or mount both with sharing=shared",
+			wish->source, wish->exclusive ? " exclusively" : "", text);
+	return error == -EAGAIN ? -EBUSY : error;
 }
 
 int claim_take(struct claim *claim, const struct claim_wish *wish)

@@ -74,7 +74,7 @@ static void run_data(struct world *w, struct co_call *call, struct co_outcome *o
 		int error = 0;
 
 		op->ran = w->clock;
-		op->durable = false;
+		op->durable = op->durable_full = false;
 		if (!stopped)
 			part = reach(w, op, call->n > 1, &error);
 		if (op->kind == CO_READ && pos + part > w->size) {
@@ -92,7 +92,7 @@ static void run_data(struct world *w, struct co_call *call, struct co_outcome *o
 	}
 }
 
-static int flush(struct world *w, unsigned start)
+static int flush(struct world *w, unsigned start, bool full)
 {
 	if (prng_chance(&w->rng, w->p.flush_fails)) {
 		if (prng_chance(&w->rng, 60))
@@ -100,8 +100,10 @@ static int flush(struct world *w, unsigned start)
 		return FLUSH_ERROR(w->flush_errors++);
 	}
 	for (unsigned i = 0; i < w->n_ops; i++)
-		if (w->ops[i].ran && w->ops[i].ran <= start)
+		if (w->ops[i].ran && w->ops[i].ran <= start) {
 			w->ops[i].durable = true;
+			w->ops[i].durable_full |= full;
+		}
 	return 0;
 }
 
@@ -118,7 +120,7 @@ void backend_run(struct world *w, struct flight *flight)
 						   prng_chance(&w->rng, w->p.cancels)))
 		outcome->sync = -ECANCELED;
 	else if (call->kind == CO_SYNC || call->kind == CO_WRITE_SYNC)
-		outcome->sync = flush(w, flight->flush_start);
+		outcome->sync = flush(w, flight->flush_start, call->full);
 	trace(w, "run: moved %zu of %zu, error %d, sync %d", outcome->moved, call->len,
 		outcome->error, outcome->sync);
 }

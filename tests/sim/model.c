@@ -294,8 +294,44 @@ static void forget(struct world *w, const struct sim_op *op)
 	w->n_live--;
 }
 
+/* A write answered before the sync came that no flush of its kind has covered, or NULL. */
+static const struct sim_op *not_durable(const struct world *w, const struct sim_op *sync)
+{
+	for (unsigned i = 0; i < w->n_ops; i++) {
+		const struct sim_op *op = &w->ops[i];
+
+		if (op->kind == CO_WRITE && op->answered && op->answered < sync->arrived &&
+			op->ran && !(sync->full ? op->durable_full : op->durable))
+			return op;
+	}
+	return NULL;
+}
+
+/* The same of all that are answered by now, or have run and failed in part. */
+static bool any_not_durable(const struct world *w, const struct sim_op *sync)
+{
+	for (unsigned i = 0; i < w->n_ops; i++) {
+		const struct sim_op *op = &w->ops[i];
+
+		if (op->kind == CO_WRITE && op->answered &&
+			(op->ran == 0 || !(sync->full ? op->durable_full : op->durable) ||
+				op->answered >= (sync->full ? w->good_full_flush : w->good_flush)))
+			return true;
+	}
+	return false;
+}
+
+/* All changes but writes are covered by a good flush of the sync's kind (rule 6). */
+static bool clean(const struct world *w, const struct sim_op *sync)
+{
+	unsigned flush = sync->full ? w->good_full_flush : w->good_flush;
+
+	return w->p.exclusive && flush > w->changed;
+}
+
 static bool check_sync_answer(struct world *w, const struct sim_op *sync)
 {
+	const struct sim_op *op;
 	unsigned flush = sync->full ? w->good_full_flush : w->good_flush;
 	int error = sync->must_fail ? sync->must_fail : w->failed;
 
@@ -307,18 +343,26 @@ static bool check_sync_answer(struct world *w, const struct sim_op *sync)
 		return true;
 	if (error)
 		return fail(w, "sync #%u succeeds on a failed file", sync->id);
-	if (flush <= sync->arrived)
+	if (flush <= sync->arrived && !clean(w, sync))
 		return fail(w, "sync #%u is answered without a %sflush that began after it",
 			sync->id, sync->full ? "full " : "");
-	for (unsigned i = 0; i < w->n_ops; i++) {
-		const struct sim_op *op = &w->ops[i];
-
-		if (op->kind == CO_WRITE && op->answered && op->answered < sync->arrived &&
-			op->ran && !op->durable)
-			return fail(w, "sync #%u is answered, write #%u is not durable", sync->id,
-				op->id);
-	}
+	op = not_durable(w, sync);
+	if (op)
+		return fail(w, "sync #%u is answered, write #%u is not durable", sync->id, op->id);
 	return true;
+}
+
+/* Rule 6 is kept, too: what could be answered at once is not kept waiting. */
+bool model_sync_waits(struct world *w, const struct sim_op *op)
+{
+	if (op->kind == CO_SYNC && !w->failed && clean(w, op) && !any_not_durable(w, op))
+		return fail(w, "sync #%u waits, and nothing has changed", op->id);
+	return true;
+}
+
+void model_changed(struct world *w)
+{
+	w->changed = w->clock;
 }
 
 /* Its own bytes, or its own error. What the bytes are is for the replay. */
@@ -368,6 +412,7 @@ void model_failure(struct world *w, int error)
 
 	if (!w->failed)
 		w->failed = error;
+	w->changed = w->clock;
 	for (unsigned i = 0; i < MAX_OPENERS; i++) {
 		w->openers[i].owed |= w->openers[i].open;
 		told |= w->openers[i].open;

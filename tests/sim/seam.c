@@ -28,6 +28,9 @@ const char *const mutation_names[MUTATIONS] = {
 	[MUTATE_LOSE_ANSWER] = "lose-answer",
 	[MUTATE_ANSWER_TWICE] = "answer-twice",
 	[MUTATE_STALL] = "stall",
+	[MUTATE_FORGET_CHANGE] = "forget-change",
+	[MUTATE_CLEAN_TOO_SOON] = "clean-too-soon",
+	[MUTATE_NEVER_CLEAN] = "never-clean",
 };
 
 /* The fault is on, and due in n of a thousand cases. */
@@ -46,13 +49,23 @@ void seam_start(struct world *w)
 	if (w->mutation == MUTATE_NEVER_MERGE)
 		w->seam_limits.max_ops = 1;
 	co_file_init(&w->file, &w->seam_limits);
+	w->file.exclusive = w->p.exclusive && w->mutation != MUTATE_NEVER_CLEAN;
+}
+
+void seam_changed(struct world *w)
+{
+	if (w->mutation != MUTATE_FORGET_CHANGE)
+		co_changed(&w->file);
 }
 
 static void push(struct world *w, struct sim_op *op)
 {
-	if (co_push(&w->file, &op->op))
+	if (co_push(&w->file, &op->op)) {
+		model_sync_waits(w, op);
 		return;
-	w->stats->refused++;
+	}
+	w->stats->refused += op->op.result != 0;
+	w->stats->clean += op->op.result == 0;
 	model_answer(w, op, w->mutation == MUTATE_RETRY_INTO_SUCCESS ? 0 : op->op.result);
 }
 
@@ -177,6 +190,9 @@ void seam_done(struct world *w, struct co_call *call, const struct co_outcome *o
 	if (w->mutation == MUTATE_CANCELLED_IS_GOOD && pair && told.sync == -ECANCELED)
 		answer_cancelled(w, call);
 	co_done(&w->file, call, &told, &answered);
+	/* As if a flush covered what was written while it ran. */
+	if (w->mutation == MUTATE_CLEAN_TOO_SOON && flush && !told.sync)
+		w->file.clean_data = w->file.changes;
 	answer_all(w, &answered);
 	if (w->mutation == MUTATE_ERROR_TO_ALL && company && outcome->error)
 		answer_stopped(w, outcome->error);

@@ -67,6 +67,7 @@ struct sim_op {
 	bool must_alone; /* was in a failed call with others */
 	int must_fail; /* a sync that a failure found waiting: the error it must get */
 	bool durable; /* its last run was before a good flush */
+	bool durable_full; /* and before a good full one */
 	unsigned part; /* cells moved in the last run */
 	unsigned touched; /* most cells moved in any run */
 	unsigned placed; /* cells moved in all runs together */
@@ -101,13 +102,15 @@ struct profile {
 	unsigned classes;
 	unsigned fails, transient, breaks, flush_fails, cancels, sudden;
 	unsigned churn;
+	unsigned changes; /* of other kinds than writes */
+	bool exclusive;
 	unsigned eager; /* to take until NULL */
 	uint64_t base; /* of cell 0, in the coalescer's offsets */
 };
 
 struct stats {
 	uint64_t schedules, ops, calls, merged, merged_ops, shared, pairs, cancelled, reruns;
-	uint64_t short_reads, op_errors, flushes, flush_errors, refused, longest;
+	uint64_t short_reads, op_errors, flushes, flush_errors, refused, clean, longest;
 };
 
 enum mutation {
@@ -129,6 +132,9 @@ enum mutation {
 	MUTATE_LOSE_ANSWER,
 	MUTATE_ANSWER_TWICE,
 	MUTATE_STALL,
+	MUTATE_FORGET_CHANGE,
+	MUTATE_CLEAN_TOO_SOON,
+	MUTATE_NEVER_CLEAN,
 	MUTATIONS,
 };
 
@@ -163,6 +169,7 @@ struct world {
 	int failed; /* the error of the file, 0 while it is good */
 	bool untold; /* nobody had it open then */
 	unsigned good_flush, good_full_flush; /* latest start of one that ended well */
+	unsigned changed; /* when something else than data last changed, or was in doubt */
 	unsigned answered_size;
 
 	/* seam */
@@ -196,6 +203,7 @@ extern const char *const mutation_names[MUTATIONS];
 void seam_start(struct world *w);
 void seam_push(struct world *w, struct sim_op *op);
 struct co_call *seam_take(struct world *w);
+void seam_changed(struct world *w);
 void seam_done(struct world *w, struct co_call *call, const struct co_outcome *outcome);
 
 /* model.c */
@@ -203,6 +211,8 @@ void model_start(struct world *w);
 void model_arrive(struct world *w, struct sim_op *op);
 bool model_take(struct world *w, struct co_call *call);
 void model_flush_ended(struct world *w, const struct flight *flight);
+bool model_sync_waits(struct world *w, const struct sim_op *op);
+void model_changed(struct world *w);
 bool model_flush_told(struct world *w, enum co_kind kind, int result);
 bool model_answer(struct world *w, struct sim_op *op, ssize_t result);
 void model_failure(struct world *w, int error);

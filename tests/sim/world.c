@@ -37,6 +37,8 @@ static void draw_profile(struct world *w)
 		.cancels = ONE_OF(w, 0, 50),
 		.churn = ONE_OF(w, 0, 20, 200),
 		.eager = ONE_OF(w, 1000, 1000, 700, 200),
+		.exclusive = ONE_OF(w, 0, 1),
+		.changes = ONE_OF(w, 0, 0, 100),
 		.base = ONE_OF(w, 0, 0, 1) ? (uint64_t)INT64_MAX - DISK_CELLS : 0,
 	};
 	if (prng_chance(&w->rng, 500)) {
@@ -244,6 +246,15 @@ static void fail_suddenly(struct world *w)
 	co_fail(&w->file, error);
 }
 
+/* A rename, a chmod, a truncation. */
+static void change(struct world *w)
+{
+	w->clock++;
+	trace(w, "something else changes");
+	model_changed(w);
+	seam_changed(w);
+}
+
 /* What happens between two turns. */
 static void work(struct world *w)
 {
@@ -258,6 +269,8 @@ static void work(struct world *w)
 		come_and_go(w);
 	if (prng_chance(&w->rng, w->p.sudden))
 		fail_suddenly(w);
+	if (prng_chance(&w->rng, w->p.changes))
+		change(w);
 }
 
 static void turn(struct world *w)

@@ -3,17 +3,18 @@
  * Processes that append records to one file, and a look whether each record is there whole and
  * once. For tests/mount.
  *
- * append_tool append FILE PROCESSES RECORDS LOG [direct]
+ * append_tool append FILE PROCESSES RECORDS LOG [direct|sync]
  *     Each process opens FILE with O_APPEND and appends RECORDS records, a write(2) each, of 32
  *     bytes to 2 MiB (direct: multiples of 4 KiB). LOG takes, per process, how many were
- *     acknowledged. Ends at the first error, or at SIGTERM after the current write; RECORDS 0 means
- *     until then. Exit status 0 unless a write failed.
+ *     acknowledged: written (sync: and after that synced). Ends at the first error, or at SIGTERM
+ * after the current write; RECORDS 0 means until then. Exit status 0 unless a write failed.
  *
- * append_tool verify FILE LOG [torn]
+ * append_tool verify FILE LOG [torn|lost]
  *     FILE holds nothing but whole records, those of each process in order, each once, and all that
  *     were acknowledged; one more of each process may be there (written, and its acknowledgement
  *     lost). With torn, part of an unacknowledged one may be at the end: a large write(2) is
- *     several requests, and something died between them. Prints the number of whole records.
+ *     several requests, and something died between them. With lost, what follows the acknowledged
+ *     ones may be anything: it was on its way when all ended. Prints the number of whole records.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,10 +107,14 @@ static struct log *map_log(const char *path, bool create)
 	return log == MAP_FAILED ? NULL : log;
 }
 
+struct way {
+	bool direct, sync;
+};
+
 static int append(
-	const char *path, uint32_t process, uint64_t records, bool direct, struct log *log)
+	const char *path, uint32_t process, uint64_t records, struct way way, struct log *log)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | (direct ? O_DIRECT : 0));
+	int fd = open(path, O_WRONLY | O_APPEND | (way.direct ? O_DIRECT : 0));
 
 	if (fd < 0) {
 		fprintf(stderr, "append: %s: %s\n", path, strerror(errno));
@@ -118,7 +123,7 @@ static int append(
 	for (uint64_t i = 0; !stop && (!records || i < records); i++) {
 		ssize_t n;
 
-		fill(process, i, direct);
+		fill(process, i, way.direct);
 		n = write(fd, record, record->len);
 		if (n != (ssize_t)record->len) {
 			fprintf(stderr, "append: process %u, record %llu: %zd of %u bytes (%s)\n",
@@ -126,12 +131,17 @@ static int append(
 				n < 0 ? strerror(errno) : "short");
 			return 1;
 		}
+		if (way.sync && fdatasync(fd)) {
+			fprintf(stderr, "append: process %u: fdatasync: %s\n", process,
+				strerror(errno));
+			return 1;
+		}
 		__atomic_store_n(&log->acknowledged[process], i + 1, __ATOMIC_RELEASE);
 	}
 	return close(fd) != 0;
 }
 
-static int cmd_append(char **argv, bool direct)
+static int cmd_append(char **argv, struct way way)
 {
 	unsigned processes = (unsigned)atoi(argv[1]);
 	struct sigaction action = {.sa_handler = on_term, .sa_flags = SA_RESTART};
@@ -146,7 +156,7 @@ static int cmd_append(char **argv, bool direct)
 	for (uint32_t i = 0; i < processes; i++) {
 		children[i] = fork();
 		if (children[i] == 0)
-			_exit(append(argv[0], i, strtoull(argv[2], NULL, 10), direct, log));
+			_exit(append(argv[0], i, strtoull(argv[2], NULL, 10), way, log));
 	}
 	for (unsigned i = 0; i < processes;) {
 		bool stopping = stop;
@@ -183,7 +193,7 @@ static enum found read_record(FILE *in)
 	return record->sum == sum_of() ? WHOLE : BAD;
 }
 
-static int cmd_verify(const char *path, const char *log_path, bool torn)
+static int cmd_verify(const char *path, const char *log_path, bool torn, bool lost)
 {
 	const struct log *log = map_log(log_path, false);
 	uint64_t seen[MAX_PROCESSES] = {0};
@@ -207,12 +217,13 @@ static int cmd_verify(const char *path, const char *log_path, bool torn)
 		at += record->len;
 		total++;
 	}
-	if (found != END && !(found == CUT && torn)) {
+	if (found != END && !(found == CUT && torn) && !lost) {
 		fprintf(stderr, "verify: no whole record at %llu\n", at);
 		return 1;
 	}
 	for (unsigned i = 0; i < MAX_PROCESSES; i++) {
-		if (seen[i] == log->acknowledged[i] || seen[i] == log->acknowledged[i] + 1)
+		if (seen[i] >= log->acknowledged[i] &&
+			(lost || seen[i] <= log->acknowledged[i] + 1))
 			continue;
 		fprintf(stderr, "verify: process %u: %llu records, %llu acknowledged\n", i,
 			(unsigned long long)seen[i], (unsigned long long)log->acknowledged[i]);
@@ -224,11 +235,14 @@ static int cmd_verify(const char *path, const char *log_path, bool torn)
 
 int main(int argc, char **argv)
 {
+	const char *how = argc >= 4 ? argv[argc - 1] : "";
+	struct way way = {.direct = !strcmp(how, "direct"), .sync = !strcmp(how, "sync")};
+
 	if (argc >= 6 && !strcmp(argv[1], "append"))
-		return cmd_append(argv + 2, argc > 6 && !strcmp(argv[6], "direct"));
+		return cmd_append(argv + 2, way);
 	if (argc >= 4 && !strcmp(argv[1], "verify"))
-		return cmd_verify(argv[2], argv[3], argc > 4 && !strcmp(argv[4], "torn"));
-	fprintf(stderr, "usage: append_tool append FILE PROCESSES RECORDS LOG [direct]\n"
-			"       append_tool verify FILE LOG [torn]\n");
+		return cmd_verify(argv[2], argv[3], !strcmp(how, "torn"), !strcmp(how, "lost"));
+	fprintf(stderr, "usage: append_tool append FILE PROCESSES RECORDS LOG [direct|sync]\n"
+			"       append_tool verify FILE LOG [torn|lost]\n");
 	return 2;
 }

@@ -462,6 +462,115 @@ TEST(the_end_of_file_splits_a_merged_read)
 	CHECK(co_idle(&file));
 }
 
+/* ---- rule 6: clean files ---- */
+
+static void write_and_sync(bool full)
+{
+	data(0, CO_WRITE, 0, K);
+	done(take(CO_WRITE, 0, K, 1), K, 0, 0);
+	CHECK(sync_op(1, full));
+	done(take(CO_SYNC, 0, 0, 0), 0, 0, 0);
+	CHECK_ANSWER(1, 0);
+}
+
+TEST(a_clean_file_answers_its_syncs_at_once)
+{
+	fresh();
+	file.exclusive = true;
+	/* Who knows what was written before. */
+	CHECK(sync_op(0, false));
+	done(take(CO_SYNC, 0, 0, 0), 0, 0, 0);
+	CHECK(!sync_op(1, false));
+	CHECK_EQ(ops[1].result, 0);
+	write_and_sync(true);
+	CHECK(!sync_op(2, true));
+	CHECK(!sync_op(3, false));
+	CHECK(co_take(&file) == NULL);
+}
+
+TEST(a_shared_file_is_never_clean)
+{
+	fresh();
+	write_and_sync(true);
+	CHECK(sync_op(2, true));
+}
+
+TEST(a_data_flush_leaves_a_full_one_to_do)
+{
+	fresh();
+	file.exclusive = true;
+	write_and_sync(false);
+	CHECK(!sync_op(2, false));
+	CHECK(sync_op(3, true));
+}
+
+TEST(every_change_makes_a_clean_file_dirty)
+{
+	fresh();
+	file.exclusive = true;
+	write_and_sync(true);
+	co_changed(&file);
+	CHECK(sync_op(2, false));
+	done(take(CO_SYNC, 0, 0, 0), 0, 0, 0);
+	data(3, CO_WRITE, 0, K);
+	/* Nobody has been told yet that it is written. */
+	CHECK(!sync_op(4, false));
+	done(take(CO_WRITE, 0, K, 1), 0, -EIO, 0);
+	CHECK(sync_op(5, false));
+}
+
+TEST(a_flush_does_not_cover_what_ends_while_it_runs)
+{
+	struct co_call *flush, *write;
+
+	fresh();
+	file.exclusive = true;
+	data(0, CO_WRITE, 0, K);
+	write = take(CO_WRITE, 0, K, 1);
+	CHECK(sync_op(1, true));
+	flush = take(CO_SYNC, 0, 0, 0);
+	done(write, K, 0, 0);
+	done(flush, 0, 0, 0);
+	CHECK(sync_op(2, true));
+}
+
+TEST(the_flush_of_a_pair_covers_its_write_and_no_other)
+{
+	struct co_call *pair, *write;
+
+	fresh();
+	file.exclusive = true;
+	data(0, CO_WRITE, 0, K);
+	CHECK(sync_op(1, true));
+	done(take(CO_WRITE_SYNC, 0, K, 1), K, 0, 0);
+	CHECK(!sync_op(2, true));
+	data(3, CO_WRITE, 8 * K, K);
+	write = take(CO_WRITE, 8 * K, K, 1);
+	data(4, CO_WRITE, 0, K);
+	CHECK(sync_op(5, true) == false);
+	co_changed(&file);
+	CHECK(sync_op(5, true));
+	pair = take(CO_WRITE_SYNC, 0, K, 1);
+	done(write, K, 0, 0);
+	done(pair, K, 0, 0);
+	CHECK(sync_op(6, true));
+}
+
+TEST(a_failed_file_is_not_clean_when_all_who_were_owed_are_gone)
+{
+	struct co_opener opener;
+
+	fresh();
+	file.exclusive = true;
+	co_open(&file, &opener);
+	write_and_sync(true);
+	co_fail(&file, -EIO);
+	CHECK(!sync_op(2, true));
+	CHECK_EQ(ops[2].result, -EIO);
+	co_close(&file, &opener);
+	CHECK(sync_op(3, true));
+}
+
 /* ---- rule 7: failure ---- */
 
 TEST(a_failed_flush_is_told_to_all_who_wait)
