@@ -34,6 +34,7 @@ static const char *const sharing_words[] = {"auto", "exclusive", "shared", NULL}
 static const char *const cache_words[] = {"auto", "writeback", "writethrough", "none", NULL};
 static const char *const opens_words[] = {"auto", "none", "message", NULL};
 static const char *const transport_words[] = {"auto", "dev", NULL};
+static const char *const watch_words[] = {"auto", "none", NULL};
 static const char *const fsync_words[] = {"strict", "data", NULL};
 
 #define AT(field) offsetof(struct options, field)
@@ -59,14 +60,20 @@ static const struct option_def table[] = {
 		"how requests arrive: dev is /dev/fuse (auto: dev)"},
 	{"fsync", CHOICE, AT(fsync), 0, 0, fsync_words,
 		"strict: fsync is fsync; data: fsync and fdatasync are both fdatasync"},
+	{"watch", CHOICE, AT(watch), 0, 0, watch_words,
+		"of shared mounts. auto: where fanotify can be had (root), the kernel keeps names, "
+		"attributes and data until others change them in the source; none: for the "
+		"timeouts"},
 	{"posix_locks", FLAG, AT(posix_locks), 0, 0, NULL,
 		"record locks (fcntl) are taken in the source too, against those who lock there"},
 	{"flock", FLAG, AT(flock), 0, 0, NULL,
 		"flock(2) locks are taken in the source too, against those who lock there"},
 	{"attr_timeout", SECONDS, AT(attr_timeout), 0, 0, NULL,
-		"seconds that the kernel may keep attributes (shared: 1; exclusive: for good)"},
+		"seconds that the kernel may keep attributes (shared: 1, for good where watched; "
+		"exclusive: for good)"},
 	{"entry_timeout", SECONDS, AT(entry_timeout), 0, 0, NULL,
-		"seconds that the kernel may keep names (shared: 1; exclusive: for good)"},
+		"seconds that the kernel may keep names (shared: 1, for good where watched; "
+		"exclusive: for good)"},
 	{"noallow_other", FLAG, AT(noallow_other), 0, 0, NULL,
 		"only the mounting user has access; a mount by root is open to all, by "
 		"permissions"},

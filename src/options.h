@@ -16,6 +16,7 @@ enum opt_sharing { SHARING_AUTO, SHARING_EXCLUSIVE, SHARING_SHARED };
 enum opt_cache { CACHE_AUTO, CACHE_WRITEBACK, CACHE_WRITETHROUGH, CACHE_NONE };
 enum opt_opens { OPENS_AUTO, OPENS_NONE, OPENS_MESSAGE };
 enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV };
+enum opt_watch { WATCH_AUTO, WATCH_NONE };
 enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
 
 struct options {
@@ -25,6 +26,7 @@ struct options {
 	int opens;
 	int transport;
 	int fsync;
+	int watch;
 	unsigned queue_depth;
 	unsigned loops; /* 0: the program chooses */
 	double attr_timeout; /* negative: not given */

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -14,7 +13,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +26,8 @@
 #include "fs/file.h"
 #include "fs/lock.h"
 #include "fs/outside.h"
+#include "fs/remote.h"
+#include "fs/watch.h"
 
 /* The most that libfuse 3.14 takes in one message. */
 #define MAX_WRITE (1u << 20)
@@ -35,9 +35,10 @@
 #define STANDARD_LOOPS 8
 /* Cold sequential reads are bounded by what is read ahead. */
 #define READ_AHEAD_KB 1024
-/* Seconds that names and attributes are kept. */
-#define FOREVER        1e9
-#define SHARED_TIMEOUT 1.0
+/* Seconds that names and attributes are kept: where nobody else changes them, and where nobody
+ * tells of changes. */
+#define FOREVER       1e9
+#define SHORT_SECONDS 1.0
 
 extern char **environ;
 
@@ -88,28 +89,6 @@ static int choose_backend(struct server *server)
 	return EXIT_OK;
 }
 
-/* Behind a network or another daemon: others may change it, and what a loop waits for may never
- * come. */
-static bool source_is_remote(const struct server *server)
-{
-	struct statfs st;
-
-	if (statfs(server->source, &st))
-		return false;
-	switch ((uint32_t)st.f_type) {
-	case FUSE_SUPER_MAGIC:
-	case NFS_SUPER_MAGIC:
-	case SMB2_SUPER_MAGIC:
-	case CIFS_SUPER_MAGIC:
-	case CEPH_SUPER_MAGIC:
-	case V9FS_MAGIC:
-	case AFS_SUPER_MAGIC:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /*
  * Fixes what sharing=auto means: exclusive over the source itself, since then nobody reaches the
  * source by its path but through us; save for a file system of several hosts, or who asks for locks
@@ -118,15 +97,16 @@ static bool source_is_remote(const struct server *server)
 static int choose_sharing(struct server *server)
 {
 	const struct options *options = server->options;
+	_cleanup_fd int fd = open(server->source, O_PATH | O_CLOEXEC);
 	struct stat source;
 	struct stat point;
 
-	if (stat(server->source, &source) || stat(server->mountpoint, &point)) {
+	if (fd < 0 || fstat(fd, &source) || stat(server->mountpoint, &point)) {
 		log_error("cannot look at %s and %s: %s", server->source, server->mountpoint,
 			strerror(errno));
 		return EXIT_USAGE;
 	}
-	server->remote = source_is_remote(server);
+	server->remote = remote_source(fd);
 	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
 	if (options->sharing == SHARING_AUTO)
 		server->exclusive = source.st_dev == point.st_dev &&
@@ -162,10 +142,10 @@ static bool has_option(const char *list, const char *name)
 	return false;
 }
 
-/* Given, or as long as what the kernel keeps is true. */
-static double timeout(const struct server *server, double given)
+/* What was given wins. */
+static double seconds(double given, double otherwise)
 {
-	return given >= 0 ? given : server->exclusive ? FOREVER : SHARED_TIMEOUT;
+	return given < 0 ? otherwise : given;
 }
 
 /*
@@ -184,10 +164,14 @@ static bool no_opens(const struct server *server)
 static struct fs_config fs_config(const struct server *server)
 {
 	const struct options *options = server->options;
+	double unwatched = server->exclusive ? FOREVER : SHORT_SECONDS;
 
 	return (struct fs_config){
-		.attr_timeout = timeout(server, options->attr_timeout),
-		.entry_timeout = timeout(server, options->entry_timeout),
+		.attr_timeout = seconds(options->attr_timeout, unwatched),
+		.entry_timeout = seconds(options->entry_timeout, unwatched),
+		.attr_watched = seconds(options->attr_timeout, WATCH_SECONDS),
+		.entry_watched = seconds(options->entry_timeout, WATCH_SECONDS),
+		.watch = !server->exclusive && options->watch != WATCH_NONE,
 		.fsync_data = options->fsync == FSYNC_DATA,
 		.posix_locks = options->posix_locks,
 		.flock = options->flock,
@@ -328,6 +312,7 @@ static int start_loops(struct server *server)
 		.loops = server->loops,
 		.depth = server->options->queue_depth,
 		.payload = MAX_WRITE,
+		/* What a loop waits for there may never come. */
 		.careful = server->remote,
 		.uring = server->uring,
 		.device = fuse_session_fd(server->session),
@@ -380,15 +365,19 @@ static void write_stats(FILE *out, void *user)
 {
 	struct server *server = user;
 	struct inode_usage inodes;
+	struct watch_usage watch;
 	struct stats_sum sum;
 
 	loop_group_stats(&server->fs.loops, &sum);
 	inode_get_usage(server->fs.inodes, &inodes);
+	watch_get_usage(server->fs.watch, &watch);
 	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
 		BATCHIOFS_VERSION, server->source, server->mountpoint,
 		server->uring ? "uring" : "standard", transport_dev.name);
-	fprintf(out, "sharing %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\npid %d\n",
-		server->exclusive ? "exclusive" : "shared",
+	fprintf(out,
+		"sharing %s\nwatch %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\n"
+		"pid %d\n",
+		server->exclusive ? "exclusive" : "shared", watch.active ? "fanotify" : "none",
 		server->options->fsync == FSYNC_DATA ? "data" : "strict", server->loops,
 		atomic_load(&server->fs.loops.extra), server->options->queue_depth, getpid());
 	fprintf(out,
@@ -401,6 +390,10 @@ static void write_stats(FILE *out, void *user)
 		file_count_kept(server->fs.files), outside_count(&server->fs));
 	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
 		handle_count(server->fs.handles), locks_waiting(server->fs.locks));
+	fprintf(out,
+		"watched.events %" PRIu64 "\nwatched.own %" PRIu64 "\nwatched.elsewhere %" PRIu64
+		"\nwatched.invalidations %" PRIu64 "\nwatched.overflows %" PRIu64 "\n",
+		watch.events, watch.own, watch.elsewhere, watch.invalidations, watch.overflows);
 	stats_print(&sum, out);
 }
 

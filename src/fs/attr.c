@@ -18,6 +18,7 @@
 #include "fs/inode.h"
 #include "fs/outside.h"
 #include "fs/priv.h"
+#include "fs/watch.h"
 
 #define OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
 #define TIMES                                                                                      \
@@ -70,7 +71,7 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (result < 0)
 		fs_reply(req, result);
 	else
-		fuse_reply_attr(req, &attr, fs->config.attr_timeout);
+		fuse_reply_attr(req, &attr, watch_attr_timeout(fs, attr.st_dev));
 }
 
 /* ---- setattr: in the order in which one chmod, chown or truncate after another would come ---- */
@@ -228,6 +229,8 @@ void fs_setattr(
 	if (result < 0)
 		fs_reply(req, result);
 	else
+		/* Short also where it is watched: the kernel takes them even where they are older
+		 * than what it was told since. */
 		fuse_reply_attr(req, &now, fs->config.attr_timeout);
 }
 

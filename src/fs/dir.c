@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -19,6 +20,7 @@
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/namespace.h"
+#include "fs/watch.h"
 
 enum {
 	ANSWER_MAX = 128 << 10,
@@ -32,6 +34,7 @@ enum {
 	PLUS_MOST = 408,
 	BATCH_MAX = 32 << 10, /* on the stack */
 	PLUS_COUNT = ANSWER_MAX / PLUS_LEAST,
+	SETTLED_NS = 100000000, /* many ticks of the clock that files are stamped with */
 };
 
 struct linux_dirent64 {
@@ -57,6 +60,25 @@ struct listing {
 	fuse_ino_t inos[PLUS_COUNT];
 };
 
+/*
+ * Whether the kernel may keep the listing: nobody else changes the directory, or the watch drops it
+ * then, and an answer on its way is told by the new mtime. Of a directory that changed within the
+ * last ticks of the clock the next mtime may be the same.
+ */
+static bool listing_keeps(struct fs *fs, int fd)
+{
+	struct timespec now;
+	struct stat st;
+
+	if (fs->config.exclusive)
+		return true;
+	if (fstat(fd, &st) || !watch_covers(fs, st.st_dev))
+		return false;
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return (now.tv_sec - st.st_mtim.tv_sec) * 1000000000LL + now.tv_nsec - st.st_mtim.tv_nsec >
+	       SETTLED_NS;
+}
+
 void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -80,7 +102,7 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	inode_opened(fs->inodes, ino);
 	fi->fh = handle->index;
-	fi->keep_cache = fi->cache_readdir = fs->config.exclusive;
+	fi->keep_cache = fi->cache_readdir = listing_keeps(fs, fd);
 	if (fuse_reply_open(req, fi) != 0) {
 		handle_free(fs->handles, handle);
 		inode_closed(fs->inodes, ino);

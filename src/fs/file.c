@@ -19,8 +19,10 @@
 #include "fs/file_table.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
+#include "fs/namespace.h"
 #include "fs/outside.h"
 #include "fs/priv.h"
+#include "fs/watch.h"
 #include "loop/loop.h"
 
 /* One copy_file_range request blocks its loop; a larger one is answered short and comes again. */
@@ -31,9 +33,11 @@
  * flags, which libfuse 3.14 cannot say both; without FOPEN_DIRECT_IO's shared mmap (Linux 6.6)
  * O_DIRECT stays with the page cache's rules.
  */
-static uint32_t open_reply_flags(struct fs *fs, int flags)
+static uint32_t open_reply_flags(struct fs *fs, fuse_ino_t ino, int flags)
 {
-	uint32_t keep = fs->config.exclusive ? FOPEN_KEEP_CACHE : 0;
+	/* Nobody else changes the data, or the watch drops it then. */
+	bool true_cache = fs->config.exclusive || watch_covers(fs, inode_device(fs->inodes, ino));
+	uint32_t keep = true_cache ? FOPEN_KEEP_CACHE : 0;
 
 	if (fs->config.direct_io_all ||
 		((flags & O_DIRECT) &&
@@ -59,7 +63,7 @@ static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct f
 	inode_opened(fs->inodes, ino);
 	*out = (struct fuse_open_out){
 		.fh = handle->index,
-		.open_flags = open_reply_flags(fs, flags),
+		.open_flags = open_reply_flags(fs, ino, flags),
 	};
 	return 0;
 }
@@ -139,6 +143,7 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 static int learn_open(
 	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	char number[16];
 	struct stat st;
 	int path_fd;
@@ -149,9 +154,7 @@ static int learn_open(
 	path_fd = openat(fs->proc_fd, number, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return -errno;
-	entry->attr_timeout = fs->config.attr_timeout;
-	entry->entry_timeout = fs->config.entry_timeout;
-	return inode_learn(fs->inodes, path_fd, &st, place, entry);
+	return namespace_learn(fs, path_fd, &st, place, generation, entry);
 }
 
 /* Opens what was there already, as open(O_CREAT) does. */
@@ -164,6 +167,8 @@ static int open_existing(fuse_req_t req, fuse_ino_t parent, const char *name, in
 
 	if (result < 0)
 		return result;
+	/* The kernel takes them also where they are older than what it was told since. */
+	entry->attr_timeout = fs->config.attr_timeout;
 	change_begin(fs);
 	fd = file_open(fs, entry->ino, flags);
 	if (fd >= 0 && (flags & O_TRUNC) && priv_kill_asked())

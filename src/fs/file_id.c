@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* File handles of the source, see file_id.h. For the inode table only. */
+/* File handles of the source, see file_id.h. For the inode table and the watch. */
 #include "fs/file_id.h"
 
 #include <errno.h>
@@ -61,7 +61,7 @@ int file_id_born(const struct statx *stx, struct file_id *id)
 	return age > (born->tv_nsec ? TICK : 2 * NANOSECONDS) ? 0 : -EAGAIN;
 }
 
-static bool equal(const struct file_id *a, const struct file_id *b)
+bool file_id_equal(const struct file_id *a, const struct file_id *b)
 {
 	return a->type == b->type && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
@@ -73,8 +73,8 @@ bool file_id_matches(const struct file_id *id, int fd)
 	int mount;
 
 	if (id->type != FILE_ID_BORN)
-		return file_id_of(fd, &now, &mount) == 0 && equal(&now, id);
+		return file_id_of(fd, &now, &mount) == 0 && file_id_equal(&now, id);
 	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BTIME, &stx) < 0)
 		return false;
-	return file_id_born(&stx, &now) != -ENODATA && equal(&now, id);
+	return file_id_born(&stx, &now) != -ENODATA && file_id_equal(&now, id);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * File handles of the source, as name_to_handle_at(2) gives them: an object's identity, which a
- * recycled inode number does not share. For the inode table only.
+ * recycled inode number does not share. For the inode table and the watch.
  */
 #ifndef FS_FILE_ID_H
 #define FS_FILE_ID_H
@@ -35,6 +35,8 @@ int file_id_open(int root_fd, const struct file_id *id);
  * -EAGAIN: too young as yet; -ENODATA: the source does not tell.
  */
 int file_id_born(const struct statx *stx, struct file_id *id);
+
+bool file_id_equal(const struct file_id *a, const struct file_id *b);
 
 /* Whether fd is of the object with this id, given that device and inode number agree. */
 bool file_id_matches(const struct file_id *id, int fd);

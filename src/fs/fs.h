@@ -22,6 +22,9 @@
 struct fs_config {
 	double attr_timeout; /* seconds */
 	double entry_timeout; /* seconds */
+	double attr_watched; /* the same for what is watched, see watch.h */
+	double entry_watched;
+	bool watch; /* where it can be had */
 	bool fsync_data; /* fsync=data: a full fsync becomes fdatasync */
 	bool posix_locks; /* record locks are forwarded to the source */
 	bool flock; /* so are flock(2)'s */
@@ -39,6 +42,7 @@ struct fs_config {
 
 struct aside;
 struct locks;
+struct watch;
 
 struct fs {
 	struct fs_config config;
@@ -48,6 +52,7 @@ struct fs {
 	struct file_table *files;
 	struct locks *locks;
 	struct aside *aside; /* exclusive mounts */
+	struct watch *watch; /* shared mounts; NULL: none */
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */
 	int proc_fd; /* O_PATH of /proc/self/fd, to reopen descriptors by number */

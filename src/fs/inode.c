@@ -367,6 +367,60 @@ mode_t inode_type(struct inode_table *table, fuse_ino_t ino)
 	return type;
 }
 
+dev_t inode_device(struct inode_table *table, fuse_ino_t ino)
+{
+	struct slot *slot;
+	dev_t dev;
+
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	dev = slot ? slot->dev : 0;
+	pthread_mutex_unlock(&table->lock);
+	return dev;
+}
+
+/* Not a slot that its children or users alone keep. */
+static bool is_known(const struct slot *slot)
+{
+	return slot && !(slot->flags & SLOT_FORGOTTEN) && slot->nlookup;
+}
+
+fuse_ino_t inode_find(struct inode_table *table, dev_t dev, ino_t ino)
+{
+	struct slot *slot;
+	fuse_ino_t found = 0;
+
+	pthread_mutex_lock(&table->lock);
+	slot = index_find(&table->slots, dev, ino);
+	if (is_known(slot))
+		found = node_id(table, slot);
+	pthread_mutex_unlock(&table->lock);
+	return found;
+}
+
+bool inode_known(struct inode_table *table, fuse_ino_t ino)
+{
+	bool known;
+
+	pthread_mutex_lock(&table->lock);
+	known = is_known(slot_of(table, ino));
+	pthread_mutex_unlock(&table->lock);
+	return known;
+}
+
+fuse_ino_t inode_next(struct inode_table *table, fuse_ino_t ino)
+{
+	struct slots *slots = &table->slots;
+	uint32_t n = ino - FUSE_ROOT_ID;
+
+	pthread_mutex_lock(&table->lock);
+	do
+		n = slots_next(slots, n);
+	while (n != SLOTS_END && !is_known(&slots->slot[n]) && ++n);
+	pthread_mutex_unlock(&table->lock);
+	return n == SLOTS_END ? 0 : n + (fuse_ino_t)FUSE_ROOT_ID;
+}
+
 void inode_number(struct inode_table *table, struct stat *attr)
 {
 	devices_number(&table->devices, attr);

@@ -66,6 +66,19 @@ void inode_closed(struct inode_table *table, fuse_ino_t ino);
 /* S_IFMT bits of the object, 0 for an unknown ino. They never change for a slot in use. */
 mode_t inode_type(struct inode_table *table, fuse_ino_t ino);
 
+/* st_dev of the object, 0 for an unknown ino. */
+dev_t inode_device(struct inode_table *table, fuse_ino_t ino);
+
+/* ---- for the watch: what the kernel knows, never what it has forgotten ---- */
+
+/* The node id of an object, or 0. */
+fuse_ino_t inode_find(struct inode_table *table, dev_t dev, ino_t ino);
+bool inode_known(struct inode_table *table, fuse_ino_t ino);
+/* The first known node id from ino on, or 0. */
+fuse_ino_t inode_next(struct inode_table *table, fuse_ino_t ino);
+
+/* ---- learning and forgetting ---- */
+
 /* Where an object is. */
 struct inode_place {
 	fuse_ino_t parent; /* known to the kernel */

@@ -18,6 +18,7 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
+#include "fs/watch.h"
 
 /* Objects that stay known after the kernel forgot them, at about 120 bytes each. */
 #define FORGOTTEN_MAX (1u << 20)
@@ -160,6 +161,7 @@ static void extend_init(
 	 * an xattr first. */
 	if (header->len >= sizeof(*header) + 16)
 		out->flags |= in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS);
+	watch_start(fs->watch, fuse_session_fd(fs->session), in->minor);
 	atomic_store(&fs->answering, true);
 }
 
@@ -212,6 +214,7 @@ void fs_dispatch(struct loop *loop, struct request *req, void *user)
 	struct fuse_in_header *header = request_message(req);
 
 	(void)loop;
+	watch_log(fs->watch);
 	if (req->opcode == ABI_OP_STATX) {
 		fs_statx(fs, req);
 		return;
@@ -270,13 +273,19 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 		error = file_table_new(fs, inode_fds() / 2, &fs->files);
 	if (!error)
 		error = locks_new(&fs->locks);
-	if (error)
+	if (error) {
 		fs_destroy(fs);
-	return error;
+		return error;
+	}
+	if (fs->config.watch)
+		fs->watch = watch_new(fs);
+	return 0;
 }
 
 void fs_end(struct fs *fs)
 {
+	watch_free(fs->watch);
+	fs->watch = NULL;
 	aside_free(fs->aside);
 	fs->aside = NULL;
 	locks_end(fs->locks);
@@ -284,6 +293,7 @@ void fs_end(struct fs *fs)
 
 void fs_destroy(struct fs *fs)
 {
+	watch_free(fs->watch);
 	file_table_free(fs->files);
 	handle_table_free(fs->handles);
 	inode_table_free(fs->inodes);
@@ -296,5 +306,6 @@ void fs_destroy(struct fs *fs)
 	fs->handles = NULL;
 	fs->inodes = NULL;
 	fs->locks = NULL;
+	fs->watch = NULL;
 	fs->root_fd = fs->proc_fd = -1;
 }

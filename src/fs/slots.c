@@ -109,6 +109,21 @@ void slot_free(struct slots *slots, struct slot *slot)
 		chunk_emptied(slots, c);
 }
 
+uint32_t slots_next(const struct slots *slots, uint32_t n)
+{
+	uint32_t chunks = slots->capacity / CHUNK_SLOTS;
+
+	for (uint32_t c = n / CHUNK_SLOTS; c < chunks; c++) {
+		const struct slot_chunk *chunk = &slots->chunks[c];
+		uint32_t bit = c == n / CHUNK_SLOTS ? n % CHUNK_SLOTS : 0;
+
+		for (; chunk->used && bit < CHUNK_SLOTS; bit++)
+			if (chunk->taken[bit / 64] & UINT64_C(1) << bit % 64)
+				return c * CHUNK_SLOTS + bit;
+	}
+	return SLOTS_END;
+}
+
 /* ---- places in the tree ---- */
 
 bool place_is(const struct slots *slots, const struct slot *slot, const struct slot *parent,

@@ -100,6 +100,10 @@ struct slot *slot_alloc(struct slots *slots);
 /* Out of the index, without a descriptor and a place by then. */
 void slot_free(struct slots *slots, struct slot *slot);
 
+/* The first slot in use from number n on, or SLOTS_END. */
+#define SLOTS_END UINT32_MAX
+uint32_t slots_next(const struct slots *slots, uint32_t n);
+
 static inline struct slot *slot_parent(const struct slots *slots, const struct slot *slot)
 {
 	return slot->parent ? &slots->slot[slot->parent - 1] : NULL;

@@ -10,6 +10,7 @@
 #include <sys/sysmacros.h>
 
 #include "fs/fs.h"
+#include "fs/watch.h"
 
 static struct abi_sx_time sx_time(const struct statx_timestamp *t)
 {
@@ -89,9 +90,11 @@ void fs_statx(struct fs *fs, struct request *req)
 
 	memset(&body, 0, sizeof(body));
 	if (!result) {
-		body.attr_valid = (uint64_t)fs->config.attr_timeout;
-		body.attr_valid_nsec =
-			(uint32_t)((fs->config.attr_timeout - (double)body.attr_valid) * 1e9);
+		double timeout =
+			watch_attr_timeout(fs, makedev(attr.stx_dev_major, attr.stx_dev_minor));
+
+		body.attr_valid = (uint64_t)timeout;
+		body.attr_valid_nsec = (uint32_t)((timeout - (double)body.attr_valid) * 1e9);
 		fill(fs, &body.stat, &attr);
 	}
 	out.error = result;

@@ -21,6 +21,10 @@ _Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_read_in) == 80
 /* INIT flags from bit 32 on, as they stand in flags2. */
 #define ABI_INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
 
+/* Notifications younger than the headers, and the protocol's minor version that brought them. */
+#define ABI_NOTIFY_INC_EPOCH 8
+#define ABI_MINOR_INC_EPOCH  44
+
 #define ABI_OP_TMPFILE 51
 #define ABI_OP_STATX   52
 

@@ -547,4 +547,32 @@ TEST(threads_share_the_table)
 	stop();
 }
 
+TEST(known_objects_are_found_and_counted_up_forgotten_ones_are_not)
+{
+	fuse_ino_t a, b, c;
+	struct stat st;
+
+	REQUIRE(start_keeping(100, 10), "no table");
+	make_file("a");
+	make_file("b");
+	make_file("c");
+	a = learn("a", NULL);
+	b = learn("b", NULL);
+	c = learn("c", NULL);
+	fstatat(root, "b", &st, 0);
+	CHECK_EQ(inode_find(table, st.st_dev, st.st_ino), b);
+	CHECK_EQ(inode_find(table, st.st_dev + 1, st.st_ino), 0);
+	CHECK_EQ(inode_device(table, b), st.st_dev);
+	CHECK(inode_known(table, b));
+	inode_forget(table, b, 1);
+	CHECK_EQ(inode_find(table, st.st_dev, st.st_ino), 0);
+	CHECK(!inode_known(table, b));
+	CHECK(!inode_known(table, 12345));
+	CHECK_EQ(inode_next(table, FUSE_ROOT_ID), FUSE_ROOT_ID);
+	CHECK_EQ(inode_next(table, FUSE_ROOT_ID + 1), a);
+	CHECK_EQ(inode_next(table, a + 1), c);
+	CHECK_EQ(inode_next(table, c + 1), 0);
+	stop();
+}
+
 TEST_MAIN()
