@@ -147,7 +147,7 @@ int fs_lookup_child(
 	dir_fd = inode_get(fs->inodes, parent);
 	if (dir_fd < 0)
 		return dir_fd;
-	result = lookup(fs, parent, dir_fd, name, entry);
+	result = namespace_lookup(fs, parent, dir_fd, name, entry);
 	inode_put(fs->inodes, parent);
 	return result;
 }
