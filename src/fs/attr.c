@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -163,21 +164,29 @@ static bool written_back(const struct fs *fs, int to_set)
 	return fs->config.writeback && to_set == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME);
 }
 
+/* The kernel's time of a write and the source's, which come that close where nobody set a time. */
+#define PUT_OFF_SECONDS 1
+
 /*
  * The source has its own time of these writes, mostly the same. Where it is not, it is set before
  * the file goes (file.h): a program that writes and syncs in turns would else pay for one more
- * change of the inode each time. True where that is taken care of.
+ * change of the inode each time. True where that is taken care of. A time that is far from it may
+ * be one that a program has set, which looks the same here: it may not wait, nor be lost with us.
  */
 static bool put_off(struct fs *fs, const struct target *t, const struct stat *attr)
 {
-	struct file *file = file_find(fs->files, t->ino);
+	struct file *file;
 	struct stat now;
 
+	if (fstat(t->fd, &now) < 0 ||
+		llabs((long long)now.st_mtim.tv_sec - attr->st_mtim.tv_sec) > PUT_OFF_SECONDS)
+		return false;
+	file = file_find(fs->files, t->ino);
 	if (!file)
 		return false;
 	pthread_mutex_lock(&file->lock);
 	file->mtime = attr->st_mtim;
-	file->mtime_due = fstat(t->fd, &now) < 0 || now.st_mtim.tv_sec != attr->st_mtim.tv_sec ||
+	file->mtime_due = now.st_mtim.tv_sec != attr->st_mtim.tv_sec ||
 			  now.st_mtim.tv_nsec != attr->st_mtim.tv_nsec;
 	pthread_mutex_unlock(&file->lock);
 	file_unref(fs->files, file);

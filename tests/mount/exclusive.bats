@@ -276,6 +276,19 @@ told() { # DIR
 	within 10 stat -c %.9Z "$MNT"/* | paste "$WORK/mounted.ctime" - | awk '$2 < $1 - 0.02 { print; bad = 1 } END { exit bad }'
 }
 
+@test "a time that a program sets is the source's at once, and not lost with the daemon" {
+	requires_root
+	mount_fs
+	within 5 sh -c 'echo text >"$1/f" && touch -m -d @1000.5 "$1/f"' - "$MNT"
+	[ "$(stat -c %.1Y "$SRC/f")" = 1000.5 ]
+	kill -KILL "$DAEMON"
+	wait_no_daemon "$WORK" 10
+	umount -l "$MNT"
+	mount_fs
+	[ "$(within 5 stat -c %.1Y "$MNT/f")" = 1000.5 ]
+	umount_fs
+}
+
 @test "what a file's times are does not change when the kernel forgets it" {
 	requires_root
 	mount_fs

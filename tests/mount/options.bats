@@ -4,7 +4,7 @@
 # Bad input: one clear line that names what was wrong and what would be right, a non-zero exit, nothing mounted, no
 # process left. And the words of the command line that mean something else than a mount.
 #
-# sharing: shared
+# once
 
 load ../support/helpers
 
@@ -60,10 +60,12 @@ mount_with() { # OPTIONS
 }
 
 @test "the largest and the smallest queue depth work" {
-	for depth in 1 4096; do
-		mount_fs "queue_depth=$depth"
-		within 10 sh -c 'echo x >"$1/f" && sync "$1/f" && cat "$1/f" >/dev/null' - "$MNT"
-		umount_fs
+	for backend in standard "$BACKEND"; do
+		for depth in 1 4096; do
+			mount_fs "$backend" "queue_depth=$depth"
+			within 10 sh -c 'echo x >"$1/f" && sync "$1/f" && cat "$1/f" >/dev/null' - "$MNT"
+			umount_fs
+		done
 	done
 }
 

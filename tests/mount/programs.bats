@@ -303,7 +303,8 @@ check_accounts() {
 	mount_fs
 	within 60 "${PG[@]}" initdb -k -A trust >"$WORK/initdb" || { cat "$WORK/initdb" && return 1; }
 	printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$WORK/s'" "wal_sync_method = fdatasync" \
-		"shared_buffers = 16MB" "max_wal_size = 32MB" "checkpoint_timeout = 30s" >>"$SRC/pg/postgresql.conf"
+		"shared_buffers = 16MB" "max_wal_size = 32MB" "checkpoint_timeout = 30s" >"$WORK/settings"
+	within 10 sh -c 'cat "$1" >>"$2"' - "$WORK/settings" "$MNT/pg/postgresql.conf"
 	start_postgres
 	query "CREATE EXTENSION amcheck"
 	within 100 "${PG[@]}" pgbench -q -i -s "$(size 2 20)" 2>/dev/null

@@ -3,7 +3,7 @@
 #
 # sharing=auto|exclusive|shared: what it comes to, what does not go with it, and which mounts of one source go together.
 # limit: 600
-# sharing: shared
+# once
 
 load ../support/helpers
 
