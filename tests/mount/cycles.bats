@@ -15,7 +15,7 @@ socket_of() { # MOUNTPOINT
 	[[ $(id -u) == 0 ]] || dir=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/batchiofs
 	while read -ra fields; do
 		if [[ ${fields[4]} == "$1" ]]; then echo "$dir/${fields[2]}.sock"; fi
-	done </proc/self/mountinfo
+	done < <(cat /proc/self/mountinfo)
 }
 
 mount_fs_quickly() {

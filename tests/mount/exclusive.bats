@@ -250,7 +250,8 @@ told() { # DIR
 
 @test "times: set ones stay to the nanosecond, those of writes as the mount showed them; ctime does not go back" {
 	mount_fs
-	within 10 sh -c 'cd "$1" && for f in set both appended mapped kept; do echo old >$f; done' - "$MNT"
+	within 10 sh -c 'cd "$1" && for f in set both appended mapped kept allocated copied cut grown over direct; do
+		head -c 8192 /dev/zero >$f; done' - "$MNT"
 	umount_fs
 	sleep 0.05
 	mount_fs
@@ -259,10 +260,22 @@ told() { # DIR
 	within 10 sh -c 'echo more >>"$1"' - "$MNT/appended"
 	expect <<-END
 		open m $MNT/mapped rdwr -> ok
-		map m 4 -> ok
+		map m 4096 -> ok
 		store m 0 1 m -> ok
 		msync m -> ok
 		unmap m -> ok
+		open a $MNT/allocated rdwr -> ok
+		fallocate a plain 0 100000 -> ok
+		open c $MNT/copied rdwr -> ok
+		copy a 0 c 100 1000 -> 1000
+		open t $MNT/cut rdwr -> ok
+		truncate t 10 -> ok
+		open g $MNT/grown rdwr -> ok
+		truncate g 100000 -> ok
+		open o $MNT/over wronly -> ok
+		write o 100 1 o -> 1
+		open d $MNT/direct rdwr,direct -> ok
+		write d 4096 4096 d -> 4096
 	END
 	# After the bytes, which are still gathered, a time that is to stay.
 	within 10 sh -c 'exec 3>>"$1"; echo more >&3; touch -d @77.5 "$1"; exec 3>&-' - "$MNT/kept"
@@ -396,6 +409,16 @@ told() { # DIR
 
 # ---- What may only be read ----
 
+only_reads() { # SOURCE
+	mount_fs --source "$1"
+	[ "$(within 5 cat "$MNT/f")" = text ]
+	within 5 ls "$MNT" >/dev/null
+	within 5 sync "$MNT/f"
+	run -1 within 5 touch "$MNT/new"
+	[[ $output == *"Read-only file system"* ]]
+	umount_fs
+}
+
 @test "what nobody may write is read: an immutable file, a read-only mount of ours and of the source" {
 	requires_root
 	requires chattr
@@ -421,14 +444,14 @@ told() { # DIR
 	[[ $output == *"Read-only file system"* ]]
 	umount_fs
 
-	mount -o remount,ro "$SRC"
-	mount_fs
-	[ "$(within 5 cat "$MNT/f")" = text ]
-	within 5 ls "$MNT" >/dev/null
-	within 5 sync "$MNT/f"
-	run -1 within 5 touch "$MNT/new"
-	[[ $output == *"Read-only file system"* ]]
-	umount_fs
+	# A bind mount that is read-only, of a file system that is not, and then of one that is.
+	mkdir "$WORK/bound"
+	mount --bind "$SRC" "$WORK/bound"
+	mount -o remount,bind,ro "$WORK/bound"
+	only_reads "$WORK/bound"
+	umount "$WORK/bound"
+	mount -o remount,ro "$WORK/src"
+	only_reads "$WORK/src"
 }
 
 # ---- Errors ----

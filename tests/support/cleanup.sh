@@ -6,7 +6,8 @@
 # /proc and /sys, so nothing is forgotten when a test dies half-way, and nothing outside the
 # directory is ever touched. A stuck mount hangs whoever touches it, so paths on mounts are never looked at.
 
-# Mount points at or below a directory, innermost (latest) first: `FSTYPE PATH` a line.
+# Mount points at or below a directory, innermost (latest) first: `FSTYPE PATH` a line. The shell's own reading goes back in
+# the file after each line, and would miss some when others mount meanwhile.
 mounts_below() { # DIR
 	local dir=$1 line fields path
 	while IFS= read -r line; do
@@ -16,7 +17,7 @@ mounts_below() { # DIR
 			line=${line#* - }
 			printf '%s %s\n' "${line%% *}" "$path"
 		fi
-	done </proc/self/mountinfo | tac
+	done < <(cat /proc/self/mountinfo) | tac
 }
 
 is_mounted() { # PATH
