@@ -29,14 +29,14 @@ mount_fs_quickly() {
 		mount_fs_quickly
 		socket=$(socket_of "$MNT")
 		[ -S "$socket" ]
-		inode=$(stat -c %i "$socket")
+		inode=$(stat -c '%i %z' "$socket")
 		if ((i % 100 == 0)); then
 			[ "$(within 10 cat "$MNT/file")" = hello ]
 			device=$(within 10 stat -c %Hd:%Ld "$MNT")
 		fi
 		within 30 "$BATCHIOFS" umount "$MNT"
 		# The next mount on this machine, by whomever, may have its name.
-		[ "$(stat -c %i "$socket" 2>/dev/null)" != "$inode" ]
+		[ "$(stat -c '%i %z' "$socket" 2>/dev/null)" != "$inode" ]
 		if ((i % 100 == 0)); then
 			[ ! -e "/sys/class/bdi/$device" ]
 			[ -z "$(left_below "$WORK")" ]

@@ -71,13 +71,13 @@ socket_of() {
 	socket=$(socket_of)
 	[ -S "$socket" ]
 	[ "$(stat -c '%a %u' "$socket")" = "600 0" ]
-	inode=$(stat -c %i "$socket")
+	inode=$(stat -c '%i %z' "$socket")
 	run ! as_user "$BATCHIOFS" stats "$MNT"
 	[[ $output == *"cannot ask its daemon"* ]]
 	run -0 within 10 "$BATCHIOFS" stats "$MNT"
 	umount_fs
 	# The next mount on this machine, by whomever, may have its name.
-	[ "$(stat -c %i "$socket" 2>/dev/null)" != "$inode" ]
+	[ "$(stat -c '%i %z' "$socket" 2>/dev/null)" != "$inode" ]
 }
 
 @test "stats answers while the daemon's loops are stuck" {

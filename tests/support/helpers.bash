@@ -142,10 +142,11 @@ umount_fs() { # [MOUNTPOINT]
 	fi
 }
 
-# Before a look at the source beside the mount: an exclusive one may still hold back what was written. A shared one
-# never does, so that nothing is waited for there.
+# Before a look at the source beside the mount: an exclusive one may still hold back what was written to files that are open
+# (a close writes it back). Of sync(2) the kernel does not wait for the answers. A shared mount never holds back, so that nothing
+# is waited for there.
 settle() {
-	[[ $(stat_of sharing) == shared ]] || within 30 sync -f "$MNT"
+	[[ $(stat_of sharing) == shared ]] || within 60 find "$MNT" -xdev -type f -exec sync {} +
 }
 
 # Makes the source visible at $BELOW as it is without batchiofs, also while mounted over. Root only.

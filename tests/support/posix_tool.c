@@ -14,7 +14,6 @@
  *   read H OFFSET LENGTH           answers with runs, "a*4096 0*512" (0: zero bytes), or "end"
  *   fsync H
  *   fdatasync H
- *   syncfs H                       of the file system that it is on
  *   size H
  *   moved H                        mtime, ctime, both or none: what moved since last asked
  *   truncate H LENGTH
@@ -180,11 +179,6 @@ static long long do_fsync(void)
 static long long do_fdatasync(void)
 {
 	return fdatasync(fd(1));
-}
-
-static long long do_syncfs(void)
-{
-	return syncfs(fd(1));
 }
 
 static long long do_size(void)
@@ -419,7 +413,6 @@ static const struct {
 	{"read", 3, do_read, 0},
 	{"fsync", 1, do_fsync, 0},
 	{"fdatasync", 1, do_fdatasync, 0},
-	{"syncfs", 1, do_syncfs, 0},
 	{"size", 1, do_size, 1},
 	{"moved", 1, do_moved, 0},
 	{"truncate", 2, do_truncate, 0},
