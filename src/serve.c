@@ -89,10 +89,20 @@ static int choose_backend(struct server *server)
 	return EXIT_OK;
 }
 
+/* Whether the device is a batchiofs mount. */
+static bool is_batchiofs(dev_t dev)
+{
+	struct mount_entry mount;
+
+	return !mountinfo_of_device(major(dev), minor(dev), &mount) &&
+	       mountinfo_is_batchiofs(&mount);
+}
+
 /*
  * Fixes what sharing=auto means: exclusive over the source itself, since then nobody reaches the
  * source by its path but through us; save for a file system of several hosts, or who asks for locks
- * against others. An exit status.
+ * against others. Over what a batchiofs mount shows it is exclusive too, which is refused later: a
+ * second mount at the same place was not meant. An exit status.
  */
 static int choose_sharing(struct server *server)
 {
@@ -110,7 +120,8 @@ static int choose_sharing(struct server *server)
 	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
 	if (options->sharing == SHARING_AUTO)
 		server->exclusive = source.st_dev == point.st_dev &&
-				    source.st_ino == point.st_ino && !server->remote &&
+				    source.st_ino == point.st_ino &&
+				    (!server->remote || is_batchiofs(source.st_dev)) &&
 				    !options->posix_locks && !options->flock;
 	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
 }
