@@ -16,6 +16,7 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/un.h>
 
@@ -30,6 +31,7 @@ struct control {
 	int listen_fd; /* -1: none */
 	uid_t owner;
 	struct sockaddr_un address;
+	struct stat socket; /* there, to know it again */
 	int clients[CONTROL_CLIENTS]; /* -1: free */
 	void (*stats)(FILE *out, void *user); /* writes the lines of "stats" */
 	void *user;

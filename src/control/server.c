@@ -33,7 +33,20 @@ static int listen_at(struct control *control)
 		return error;
 	}
 	control->listen_fd = fd;
+	if (lstat(control->address.sun_path, &control->socket))
+		control->socket = (struct stat){0};
 	return 0;
+}
+
+/* The next mount may have got our device number, and so our socket's name, since ours is gone. The
+ * inode number cannot be another's while we listen. */
+static void remove_socket(const struct control *control)
+{
+	struct stat now;
+
+	if (!lstat(control->address.sun_path, &now) && now.st_dev == control->socket.st_dev &&
+		now.st_ino == control->socket.st_ino)
+		unlink(control->address.sun_path);
 }
 
 int control_open(struct control *control, unsigned major, unsigned minor)
@@ -68,7 +81,7 @@ void control_close(struct control *control)
 {
 	if (control->listen_fd < 0)
 		return;
-	unlink(control->address.sun_path);
+	remove_socket(control);
 	close(control->listen_fd);
 	control->listen_fd = -1;
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
