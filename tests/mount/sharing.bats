@@ -213,7 +213,8 @@ second_mounts() { # SOURCE OPTIONS
 	kill -KILL "$DAEMON"
 	wait_no_daemon "$WORK" 10
 	umount -l "$MNT"
-	[ "$(claims | wc -l)" -eq 1 ]
+	# Any mount on this machine that comes next takes it away.
+	[ "$(claims | wc -l)" -le 1 ]
 	mount_fs sharing=exclusive
 	[ "$(claims | wc -l)" -eq 1 ]
 	umount_fs
