@@ -6,6 +6,7 @@
 #
 # limit: 400
 # test-limit: 200
+# long
 
 load ../support/helpers
 
