@@ -31,6 +31,7 @@ struct data_op {
 	struct opener opener;
 	struct file *file; /* opener.file */
 	int fd;
+	bool written_back; /* a WRITE of the kernel's own, from its page cache */
 	/* Of the call that this operation heads. */
 	struct list start; /* on a list of calls to start */
 	unsigned waiting; /* backend requests not ended */
@@ -56,13 +57,24 @@ static struct data_op *head_of(struct co_call *call)
 
 /* ---- answers ---- */
 
+/*
+ * The kernel takes any answer to its writing back for all of it: one that fell short has to be an
+ * error, or the rest would be lost without a word.
+ */
+static ssize_t result_of(const struct data_op *d)
+{
+	if (!d->written_back || d->op.result < 0 || (size_t)d->op.result == d->op.len)
+		return d->op.result;
+	return d->outcome.error ? d->outcome.error : -EIO;
+}
+
 static void answer(struct data_op *d)
 {
 	struct loop_stats *stats = &loop_self()->stats;
 	/* The operation lives in the request, which is another's once it is answered. */
 	struct opener opener = d->opener;
 	struct fs *fs = d->fs;
-	ssize_t result = d->op.result;
+	ssize_t result = result_of(d);
 
 	loop_set_current(d->request);
 	if (result < 0) {
@@ -408,6 +420,7 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 
 	/* The message's layout puts the data here, whatever transport it came by. */
 	assert(buf == d->request->payload);
+	d->written_back = fi->writepage;
 	/* Pages written back go where they belong, whatever the descriptor's flags. */
 	if (result == 0)
 		result = choose_fd(d, fi->writepage ? 0 : fi->flags);

@@ -518,6 +518,33 @@ only_reads() { # SOURCE
 	[ "$(within 5 grep -c 'sync f .* 0$' "$SRC/.faultfs")" = 1 ]
 }
 
+# ---- A full source ----
+
+# The kernel takes any answer to its writing back for all of it; a call that fell short must not get one.
+@test "a source that is full amidst a write-back: fsync and close say so" {
+	requires_root
+	mount -t tmpfs -o size=600k none "$SRC"
+	mount_fs
+	run -1 within 20 dd if=/dev/zero of="$MNT/f" bs=1M count=1 conv=fsync status=none
+	[[ $output == *'No space left'* ]]
+	within 10 rm "$MNT/f"
+	run -1 within 20 dd if=/dev/zero of="$MNT/f" bs=1M count=1 status=none
+	[[ $output == *'No space left'* ]]
+	within 10 rm "$MNT/f"
+	within 20 dd if=/dev/zero of="$MNT/f" bs=400k count=1 conv=fsync status=none
+}
+
+@test "a source that fills up under appenders who sync: every acknowledged record is there" {
+	requires_root
+	make_loop ext4 12M # of blocks smaller than a page
+	mount_fs
+	touch "$SRC/log"
+	run ! within 100 "$BUILD/tests/append_tool" append "$MNT/log" 4 0 "$WORK/log" sync
+	[[ $output == *'No space left'* ]]
+	umount_fs
+	"$BUILD/tests/append_tool" verify "$SRC/log" "$WORK/log" lost
+}
+
 # ---- A cut of power ----
 
 # Files made, filled, synced and renamed, one after the other; each line of the output is the name of one that is safe.
@@ -530,7 +557,7 @@ for ($i = 1; ; $i++) {
 @test "power is cut at some instant: all that was synced is there" {
 	local image copy round writers=()
 	requires_root
-	make_loop ext4 96M
+	make_loop ext4 2G
 	image=$(echo "$WORK"/ext4-*.img)
 	touch "$SRC/log"
 	mkdir "$SRC/d"
