@@ -210,17 +210,23 @@ watched() {
 # ---- when it is too much ----
 
 @test "when events are lost, all is invalid, once said and counted" {
-	local limit=/proc/sys/fs/fanotify/max_queued_events was
+	local limit=/proc/sys/fs/fanotify/max_queued_events was lock
 	requires_root
-	requires perl
+	requires perl flock
 	[ -w "$limit" ] || skip "no $limit here"
 	make_loop ext4 64M
 	mkdir "$SRC/d"
 	for i in $(seq 500); do echo "$i" >"$SRC/d/$i"; done
+	# The machine's, so one test at a time lowers it, for as short as can be.
+	exec {lock}>/tmp/batchiofs-test-fanotify.lock
+	within 60 flock "$lock"
 	was=$(cat "$limit")
+	[ "$was" -gt 16 ] || was=16384
 	echo 16 >"$limit"
-	mount_fs
+	mount_fs {lock}>&- || :
 	echo "$was" >"$limit"
+	exec {lock}>&-
+	is_mounted "$MNT"
 	[ "$(stat_of watch)" = fanotify ] || skip "no fanotify here"
 	within 20 sh -c 'cat "$1"/d/* >/dev/null; ls "$1/d" >/dev/null; cat "$1/d/new" 2>/dev/null' - "$MNT" || :
 	# In one process, so that it is quicker than the watch looks.
