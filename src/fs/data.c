@@ -68,6 +68,21 @@ static ssize_t result_of(const struct data_op *d)
 	return d->outcome.error ? d->outcome.error : -EIO;
 }
 
+/*
+ * The kernel tells each opener of a write-back that failed, once, and drops the data: rule 7 wants
+ * the file to stay failed. Not for want of room: that may be made, and who was told writes again.
+ */
+static void note_lost(struct data_op *d, ssize_t result)
+{
+	struct file *file = d->file;
+
+	if (!d->written_back || result >= 0 || result == -ENOSPC || result == -EDQUOT)
+		return;
+	pthread_mutex_lock(&file->lock);
+	co_fail(&file->queue, (int)result);
+	pthread_mutex_unlock(&file->lock);
+}
+
 static void answer(struct data_op *d)
 {
 	struct loop_stats *stats = &loop_self()->stats;
@@ -76,6 +91,7 @@ static void answer(struct data_op *d)
 	struct fs *fs = d->fs;
 	ssize_t result = result_of(d);
 
+	note_lost(d, result);
 	loop_set_current(d->request);
 	if (result < 0) {
 		stat_add(&stats->errors, 1);

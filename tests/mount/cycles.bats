@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 #
-# A thousand mounts and unmounts, one after the other, leave nothing behind.
+# A thousand mounts and unmounts, one after the other, leave nothing behind; 300 in CI, whose time is bounded.
 #
 # limit: 400
 # test-limit: 300
@@ -22,10 +22,23 @@ mount_fs_quickly() {
 	within 30 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND" 3>&- 4>&- </dev/null
 }
 
-@test "1,000 mounts and unmounts leave no process, mount or socket" {
+# Not there, but for moments at which the next mount on this machine has the same number.
+gone() { # PATH
+	local i
+	for ((i = 0; i < 100; i++)); do
+		if [[ ! -e $1 ]]; then return; fi
+		sleep 0.05
+	done
+	return 1
+}
+
+CYCLES=1000
+if [[ ${CI:-} == true ]]; then CYCLES=300; fi
+
+@test "$CYCLES mounts and unmounts leave no process, mount or socket" {
 	local i device socket inode
 	echo hello >"$SRC/file"
-	for ((i = 1; i <= 1000; i++)); do
+	for ((i = 1; i <= CYCLES; i++)); do
 		mount_fs_quickly
 		socket=$(socket_of "$MNT")
 		[ -S "$socket" ]
@@ -38,7 +51,7 @@ mount_fs_quickly() {
 		# The next mount on this machine, by whomever, may have its name.
 		[ "$(stat -c '%i %z' "$socket" 2>/dev/null)" != "$inode" ]
 		if ((i % 100 == 0)); then
-			[ ! -e "/sys/class/bdi/$device" ]
+			gone "/sys/class/bdi/$device"
 			[ -z "$(left_below "$WORK")" ]
 		fi
 	done

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 #
 # Listing directories: large ones, while they change, by position.
-# long
 
 load ../support/helpers
 load ../support/compare

@@ -518,6 +518,23 @@ only_reads() { # SOURCE
 	[ "$(within 5 grep -c 'sync f .* 0$' "$SRC/.faultfs")" = 1 ]
 }
 
+@test "a failed write-back is told to each opener, and the file stays failed" {
+	requires_root
+	faulty_source
+	mount_fs
+	fault 'write EIO file=f count=1'
+	expect <<-END
+		open a $MNT/f rdwr,creat -> ok
+		open b $MNT/f rdwr -> ok
+		write a 0 4096 a -> 4096
+		fsync a -> EIO
+		fsync a -> EIO
+		fsync b -> EIO
+		write b 0 4096 b -> 4096
+		fsync b -> EIO
+	END
+}
+
 # ---- A full source ----
 
 # The kernel takes any answer to its writing back for all of it; a call that fell short must not get one.

@@ -6,7 +6,6 @@
 #
 # limit: 400
 # test-limit: 200
-# long
 
 load ../support/helpers
 

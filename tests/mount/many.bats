@@ -4,7 +4,6 @@
 # More objects than descriptors: the daemon closes those of objects that it can find again, by file handle or,
 # where it may not use these (ordinary users, mounts inside the source), by name; and takes nothing for what
 # it is not.
-# long
 
 load ../support/helpers
 

@@ -6,7 +6,6 @@
 #
 # limit: 1800
 # test-limit: 900
-# long
 
 load ../support/helpers
 load ../support/compare
