@@ -3,6 +3,8 @@
 #
 # Errors of the source reach whose bytes failed and nobody else; a failed sync is told to everyone it concerns and
 # never turned into a success.
+#
+# ci: exclusive
 
 load ../support/helpers
 

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 #
 # Random operations of every kind on two files, each checked against a model (support/fsx_tool.c). 100,000 for each
-# backend over all modes; FSX_OPS=1000000 in the environment makes it more, FSX_SEED another sequence.
+# backend over all modes (half of it in CI); FSX_OPS=1000000 in the environment makes it more, FSX_SEED another sequence.
 #
 # limit: 1800
 # test-limit: 900
+# ci: exclusive
 
 load ../support/helpers
 
@@ -27,7 +28,7 @@ fsx() { # MODE OPERATIONS [OPTION...]
 }
 
 share() { # PERCENT
-	echo $((${FSX_OPS:-100000} * $1 / 100))
+	echo $((${FSX_OPS:-$([[ ${CI:-} == true ]] && echo 50000 || echo 100000)} * $1 / 100))
 }
 
 @test "buffered" {

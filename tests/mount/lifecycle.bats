@@ -235,8 +235,8 @@ use_it() { # ROUNDS
 @test "two mounts of one source see each other's changes once the timeouts are over" {
 	local other=$WORK/other first=$MNT
 	mkdir "$other"
-	mount_fs attr_timeout=0.2,entry_timeout=0.2
-	mount_fs --at "$other" attr_timeout=0.2,entry_timeout=0.2
+	mount_fs sharing=shared,attr_timeout=0.2,entry_timeout=0.2
+	mount_fs --at "$other" sharing=shared,attr_timeout=0.2,entry_timeout=0.2
 	within 10 sh -c 'echo one >"$1/file"; mkdir "$1/dir"' - "$first"
 	[ "$(within 10 cat "$other/file")" = one ]
 	[ ! -e "$first/later" ]

@@ -3,6 +3,8 @@
 #
 # The first thing to work: mount, write, read, unmount, and the data is in the source. Also shows that
 # the helpers do what they promise.
+#
+# ci: exclusive
 
 load ../support/helpers
 
