@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 #
-# A thousand mounts and unmounts, one after the other, leave nothing behind; 300 in CI, whose time is bounded.
+# A thousand mounts and unmounts, one after the other, leave nothing behind; 150 in CI, whose time is bounded.
 #
 # limit: 400
 # test-limit: 300
@@ -33,7 +33,7 @@ gone() { # PATH
 }
 
 CYCLES=1000
-if [[ ${CI:-} == true ]]; then CYCLES=300; fi
+if [[ ${CI:-} == true ]]; then CYCLES=150; fi
 
 @test "$CYCLES mounts and unmounts leave no process, mount or socket" {
 	local i device socket inode

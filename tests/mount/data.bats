@@ -5,7 +5,6 @@
 # sync is synced; and requests really travel in batches.
 #
 # limit: 400
-# ci: exclusive
 
 load ../support/helpers
 

@@ -6,7 +6,6 @@
 #
 # limit: 1800
 # test-limit: 900
-# ci: exclusive
 
 load ../support/helpers
 

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: MIT
 #
 # Finer points of file system behaviour that the public suites watch over, each against the bare directory.
-#
-# ci: exclusive
 
 load ../support/helpers
 load ../support/compare
