@@ -112,7 +112,7 @@ static ssize_t iov_total(const struct iovec *iov, int cnt)
 /* Which flags make sense for which kind. The hints are allowed with all. */
 static unsigned allowed_flags(enum batchio_kind kind)
 {
-	unsigned hints = BATCHIO_DIRECT | BATCHIO_MAYINLINE;
+	unsigned hints = BATCHIO_DIRECT | BATCHIO_MAYINLINE | BATCHIO_MAYWAIT;
 
 	switch (kind) {
 	case BATCHIO_WRITE:
@@ -156,7 +156,9 @@ void batchio_enqueue(struct batchio *bio, struct batchio_request *req, size_t to
 {
 	batchio_request_begin(req, total);
 	bio->inflight++;
-	if ((req->flags & BATCHIO_MAYINLINE) && bio->ops->try_inline &&
+	if ((req->flags & BATCHIO_MAYWAIT) && bio->queue.count)
+		bio->ops->start(bio);
+	if ((req->flags & (BATCHIO_MAYINLINE | BATCHIO_MAYWAIT)) && bio->ops->try_inline &&
 		bio->ops->try_inline(bio, req))
 		return;
 	make_room(bio);

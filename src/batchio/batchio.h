@@ -145,6 +145,12 @@ enum batchio_kind {
  * out in one submission.
  */
 #define BATCHIO_LINK (1u << 5)
+/*
+ * The caller has nothing better to do: what is queued is started, then this request runs within
+ * submit as plain system calls, however long the device takes. For a lone request that is quicker
+ * than a hand-over to the ring's workers. Without meaning on a pair and on a POLL.
+ */
+#define BATCHIO_MAYWAIT (1u << 6)
 
 struct batchio_request {
 	enum batchio_kind kind;
@@ -176,7 +182,7 @@ struct batchio_request {
 
 /*
  * Queues a request. It starts at the next batchio_flush() or batchio_reap(), or at once where the
- * queue is full or BATCHIO_MAYINLINE lets it. Never blocks for room: what the ring cannot take yet
+ * queue is full or BATCHIO_MAYINLINE or BATCHIO_MAYWAIT lets it. Never blocks for room: what the ring cannot take yet
  * waits in the handle. Returns 0, -EINVAL for a request that breaks the rules above, or -ECANCELED
  * from a done() that batchio_close() calls; done() will then not be called. A BATCHIO_LINK write is
  * not started before its sync has been submitted; anything else submitted in between is -EINVAL.

@@ -66,6 +66,10 @@ static bool write_cached(struct batchio *bio, struct batchio_request *req)
 
 bool batchio_uring_try_inline(struct batchio *bio, struct batchio_request *req)
 {
+	if ((req->flags & BATCHIO_MAYWAIT) && req->kind != BATCHIO_POLL) {
+		batchio_run_direct(bio, req);
+		return true;
+	}
 	if (req->flags & (BATCHIO_DIRECT | BATCHIO_DSYNC | BATCHIO_STREAM))
 		return false;
 	if (req->kind == BATCHIO_READ)

@@ -163,19 +163,48 @@ void co_changed(struct co_file *file)
 	file->changes++;
 }
 
+void co_habit_note(struct co_habit *habit, unsigned writes)
+{
+	if (writes != habit->usual)
+		*habit = (struct co_habit){.usual = writes};
+	else if (habit->streak < CO_HABIT)
+		habit->streak++;
+}
+
+bool co_wants_flush(const struct co_file *file)
+{
+	return file->exclusive && file->habit.streak >= CO_HABIT &&
+	       file->writes == file->habit.usual && file->unfinished_writes == 0 &&
+	       !file->failed && !file->flush && list_empty(&file->syncs);
+}
+
+/* The flush in flight began after all that a sync arriving now has to see to (rule 6). */
+static bool may_share(const struct co_file *file, const struct co_op *op)
+{
+	const struct co_call *flush = file->flush;
+
+	return file->exclusive && flush && flush->kind == CO_SYNC &&
+	       flush->covers == file->changes && (flush->full || !op->full);
+}
+
 /* Answers a sync that need not wait (rules 6 and 7). */
 static bool push_sync(struct co_file *file, struct co_op *op)
 {
 	bool clean = file->exclusive &&
 		     file->changes == (op->full ? file->clean_full : file->clean_data);
 
-	if (!file->failed && !clean) {
-		list_add_tail(&op->node, &file->syncs);
-		return true;
+	if (!op->early && file->writes) {
+		co_habit_note(&file->habit, file->writes);
+		file->writes = 0;
 	}
-	list_init(&op->node);
-	op->result = file->failed;
-	return false;
+	if (file->failed || clean) {
+		list_init(&op->node);
+		op->result = file->failed;
+		return false;
+	}
+	op->taken = may_share(file, op);
+	list_add_tail(&op->node, op->taken ? &file->flush->syncs : &file->syncs);
+	return true;
 }
 
 bool co_push(struct co_file *file, struct co_op *op)
@@ -323,8 +352,8 @@ static void add_syncs(struct co_file *file, struct co_call *call)
 {
 	struct list *pos;
 
-	assert(!file->flushing);
-	file->flushing = true;
+	assert(!file->flush);
+	file->flush = call;
 	call->covers = file->changes;
 	list_splice_tail(&file->syncs, &call->syncs);
 	list_for_each (pos, &call->syncs)
@@ -339,7 +368,7 @@ static bool wants_sync(const struct co_file *file, const struct co_op *first)
 {
 	const struct list *next = file->ready_writes.next;
 
-	if (first->kind != CO_WRITE || first->alone || file->flushing || list_empty(&file->syncs))
+	if (first->kind != CO_WRITE || first->alone || file->flush || list_empty(&file->syncs))
 		return false;
 	if (next != &file->ready_writes && in_turn(file, op_of(next)))
 		return false;
@@ -372,7 +401,7 @@ struct co_call *co_take(struct co_file *file)
 
 	if (first)
 		return take_data(file, first);
-	if (file->flushing || list_empty(&file->syncs))
+	if (file->flush || list_empty(&file->syncs))
 		return NULL;
 	call = &op_of(file->syncs.next)->call;
 	begin_call(file, call, CO_SYNC);
@@ -412,6 +441,7 @@ static void answer_data(
 	list_del(&op->appends);
 	if (op->kind == CO_WRITE) {
 		file->unfinished_writes--;
+		file->writes++;
 		/* Also a failed one: who knows what it wrote. */
 		co_changed(file);
 	}
@@ -528,7 +558,7 @@ void co_done(struct co_file *file, struct co_call *call, const struct co_outcome
 		end_data(file, &ops, call->n, outcome, answered);
 	if (kind == CO_READ || kind == CO_WRITE)
 		return;
-	file->flushing = false;
+	file->flush = NULL;
 	/* The flush of a pair covers its writes, if nothing else was counted meanwhile. */
 	if (file->changes == flush.covers + writes)
 		flush.covers = file->changes;

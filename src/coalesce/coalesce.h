@@ -15,6 +15,7 @@
  * full fsync makes the flush a full one; 5 a sync behind a write goes out as a linked pair with it;
  *  6 of a file that nobody else may touch, a sync with nothing changed since the last good flush is
  *    answered at once;
+ *    one that comes while a flush runs which covers all that was answered shares it;
  *  7 a failed flush is told to every opener of that moment and the file stays failed until the last
  *    of them is gone.
  */
@@ -66,6 +67,7 @@ struct co_op {
 	enum co_kind kind; /* in: CO_READ, CO_WRITE or CO_SYNC */
 	bool full; /* in, CO_SYNC: a full fsync was asked */
 	bool append; /* in, CO_WRITE: lands at the end of the file wherever offset says */
+	bool early; /* in, CO_SYNC: nobody's, begun because of co_wants_flush() */
 	uint32_t klass; /* in: only requests of equal class are merged */
 	uint64_t offset; /* in, below 2^63 */
 	size_t len; /* in, below 2^63; 0 is allowed */
@@ -82,6 +84,21 @@ struct co_op {
 	struct span span; /* data of at least a byte, not appending: in co_file.spans */
 	struct co_call call; /* the call, if it began with this op */
 };
+
+/*
+ * How many writes come before a sync. Where that was the same several times in a row, the flush may
+ * begin when so many have ended, and the sync, when it comes, joins it: co_wants_flush().
+ */
+struct co_habit {
+	unsigned usual; /* writes before the last sync */
+	unsigned streak; /* how often in a row it was so many */
+};
+
+/* That often in a row is a habit. */
+#define CO_HABIT 2
+
+/* A sync came after so many writes. */
+void co_habit_note(struct co_habit *habit, unsigned writes);
 
 struct co_limits {
 	unsigned max_ops; /* data ops merged into one call, >= 1 */
@@ -100,13 +117,15 @@ struct co_file {
 	struct span_set spans; /* bytes of the unfinished data ops that do not append */
 	unsigned unfinished_writes;
 	uint64_t next_seq;
-	bool flushing; /* a flush is in flight */
+	struct co_call *flush; /* the flush in flight, or NULL */
 	int failed; /* 0, or the -errno of the failed flush */
 	uint64_t failures; /* how often one failed */
 	bool exclusive; /* in, after co_file_init(): all changes come through here (rule 6) */
 	uint64_t changes; /* finished writes and co_changed(); from 1 */
 	uint64_t clean_data; /* changes covered by the last good flush of any kind, */
 	uint64_t clean_full; /* and by the last good full one; 0: none yet */
+	unsigned writes; /* ended since the last sync came */
+	struct co_habit habit; /* may be set after co_file_init(), as a first guess */
 	unsigned openers; /* open now */
 	unsigned owed; /* of these, open when the flush failed */
 };
@@ -126,7 +145,13 @@ void co_close(struct co_file *file, struct co_opener *opener);
 void co_changed(struct co_file *file);
 
 /*
- * A request arrives. True: it waits for co_take(). False: it is answered already, op->result is set
+ * A sync is likely to come next, and its flush could begin now: the caller may push one of its own
+ * (co_op.early). Of a file that nobody else may touch only, for there a later sync can share it.
+ */
+bool co_wants_flush(const struct co_file *file);
+
+/*
+ * A request arrives. True: it waits for co_take(), or (op->taken) for a flush that is in flight. False: it is answered already, op->result is set
  * (a sync of a failed or a clean file).
  */
 bool co_push(struct co_file *file, struct co_op *op);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -165,32 +166,61 @@ static bool written_back(const struct fs *fs, int to_set)
 }
 
 /* The kernel's time of a write and the source's, which come that close where nobody set a time. */
-#define PUT_OFF_SECONDS 1
+#define PUT_OFF_NS 100000000
 
 /*
- * The source has its own time of these writes, mostly the same. Where it is not, it is set before
- * the file goes (file.h): a program that writes and syncs in turns would else pay for one more
- * change of the inode each time. True where that is taken care of. A time that is far from it may
- * be one that a program has set, which looks the same here: it may not wait, nor be lost with us.
+ * The source has its own time of these writes, nearly the same. The kernel's is set before the file
+ * goes (file.h): a program that writes and syncs in turns would else pay for one more change of the
+ * inode each time. True where that is taken care of. A time that is far from it may be one that a
+ * program has set, which looks the same here: it may not wait, nor be lost with us.
  */
 static bool put_off(struct fs *fs, const struct target *t, const struct stat *attr)
 {
-	struct file *file;
-	struct stat now;
+	int64_t mtime = (int64_t)attr->st_mtim.tv_sec * 1000000000 + attr->st_mtim.tv_nsec;
+	struct file *file = file_find(fs->files, t->ino);
+	bool near;
 
-	if (fstat(t->fd, &now) < 0 ||
-		llabs((long long)now.st_mtim.tv_sec - attr->st_mtim.tv_sec) > PUT_OFF_SECONDS)
-		return false;
-	file = file_find(fs->files, t->ino);
 	if (!file)
 		return false;
 	pthread_mutex_lock(&file->lock);
-	file->mtime = attr->st_mtim;
-	file->mtime_due = now.st_mtim.tv_sec != attr->st_mtim.tv_sec ||
-			  now.st_mtim.tv_nsec != attr->st_mtim.tv_nsec;
+	near = llabs((long long)(file->written_at - mtime)) <= PUT_OFF_NS;
+	if (near) {
+		file->mtime = attr->st_mtim;
+		file->mtime_due = true;
+	}
 	pthread_mutex_unlock(&file->lock);
 	file_unref(fs->files, file);
-	return true;
+	return near;
+}
+
+/*
+ * What the answer needs when the kernel has told us its own times, which it goes on to believe. The
+ * source is not asked for its: a file system with fine-grained times then gives the next write one
+ * of its own, and the inode has to be written once more at each sync.
+ */
+static int fresh_but_times(struct fs *fs, const struct target *t, const struct stat *told,
+	struct stat *attr)
+{
+	struct statx now;
+
+	if (statx(t->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS & ~(STATX_MTIME | STATX_CTIME), &now))
+		return -errno;
+	*attr = (struct stat){
+		.st_ino = now.stx_ino,
+		.st_dev = makedev(now.stx_dev_major, now.stx_dev_minor),
+		.st_mode = now.stx_mode,
+		.st_nlink = now.stx_nlink,
+		.st_uid = now.stx_uid,
+		.st_gid = now.stx_gid,
+		.st_size = (off_t)now.stx_size,
+		.st_blocks = (blkcnt_t)now.stx_blocks,
+		.st_blksize = (blksize_t)now.stx_blksize,
+		.st_atim = {.tv_sec = now.stx_atime.tv_sec, .tv_nsec = now.stx_atime.tv_nsec},
+		.st_mtim = told->st_mtim,
+		.st_ctim = told->st_mtim,
+	};
+	inode_number(fs->inodes, attr);
+	return 0;
 }
 
 /* What was put off is overtaken. */
@@ -206,19 +236,21 @@ static void forget_mtime(struct fs *fs, fuse_ino_t ino)
 	file_unref(fs->files, file);
 }
 
-static int change(fuse_req_t req, const struct target *t, const struct stat *attr, int to_set)
+/* Changes what is to be set; *now becomes what it is then. */
+static int change(fuse_req_t req, const struct target *t, const struct stat *attr, int to_set,
+	struct stat *now)
 {
 	struct fs *fs = fs_of(req);
 	int result;
 
 	if (written_back(fs, to_set) && put_off(fs, t, attr))
-		return 0;
+		return fresh_but_times(fs, t, attr, now);
 	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
 		forget_mtime(fs, t->ino);
 	change_begin(fs);
 	result = set_all(req, t, attr, to_set);
 	change_end(fs, t->ino);
-	return result;
+	return result < 0 ? result : fresh(fs, t, now);
 }
 
 void fs_setattr(
@@ -230,9 +262,7 @@ void fs_setattr(
 	int result = target_get(fs, ino, fi, &target);
 
 	if (result == 0) {
-		result = change(req, &target, attr, to_set);
-		if (result == 0)
-			result = fresh(fs, &target, &now);
+		result = change(req, &target, attr, to_set, &now);
 		target_put(fs, &target);
 	}
 	if (result < 0)

@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/habit.h"
 #include "fs/outside.h"
 #include "fs/priv.h"
 #include "loop/loop.h"
@@ -22,6 +24,8 @@
 /* Classes: requests of different ones are never merged. The lower bits are the descriptor's
  * variant. */
 #define CLASS_DSYNC FD_VARIANTS
+/* Between two looks for changes by others, after flushes. */
+#define CHECK_EVERY_NS 100000000
 
 struct data_op {
 	struct co_op op;
@@ -83,6 +87,18 @@ static void note_lost(struct data_op *d, ssize_t result)
 	pthread_mutex_unlock(&file->lock);
 }
 
+/* A flush that nobody asked for has ended; who joined it is answered apart. */
+static void end_early(struct data_op *d)
+{
+	struct file *file = d->file;
+	struct fs *fs = d->fs;
+
+	pthread_mutex_lock(&file->lock);
+	file->early_busy = false;
+	pthread_mutex_unlock(&file->lock);
+	file_unref(fs->files, file);
+}
+
 static void answer(struct data_op *d)
 {
 	struct loop_stats *stats = &loop_self()->stats;
@@ -113,13 +129,20 @@ static void answer_all(struct list *answered)
 {
 	struct list *node;
 
-	while ((node = list_pop(answered)))
-		answer(data_op_of(list_entry(node, struct co_op, node)));
+	while ((node = list_pop(answered))) {
+		struct data_op *d = data_op_of(list_entry(node, struct co_op, node));
+
+		if (d->op.early)
+			end_early(d);
+		else
+			answer(d);
+	}
 }
 
 /* ---- calls to the backend ---- */
 
 static void start_calls(struct list *calls);
+static void flush_early(struct fs *fs, struct file *file);
 
 /* The taken calls of a file, as a list. Under the file's lock. */
 static void take_calls(struct file *file, struct list *calls)
@@ -134,8 +157,10 @@ static void take_calls(struct file *file, struct list *calls)
 /* A call has ended: answers its requests, and starts what waited for it. */
 static void finish(struct data_op *head)
 {
-	struct file_table *files = head->fs->files;
+	struct fs *fs = head->fs;
+	struct file_table *files = fs->files;
 	struct file *file = head->file;
+	bool written = fs->config.exclusive && head->op.kind == CO_WRITE;
 	struct list answered;
 	struct list calls;
 
@@ -143,13 +168,15 @@ static void finish(struct data_op *head)
 	/* The requests' handles keep the file only until they are answered. */
 	file_ref(files, file);
 	pthread_mutex_lock(&file->lock);
-	if (head->fs->config.exclusive && head->op.kind == CO_WRITE)
+	if (written)
 		file->written_at = change_now();
 	co_done(&file->queue, &head->op.call, &head->outcome, &answered);
 	take_calls(file, &calls);
 	pthread_mutex_unlock(&file->lock);
 	start_calls(&calls);
 	answer_all(&answered);
+	if (written)
+		flush_early(fs, file);
 	file_unref(files, file);
 }
 
@@ -163,14 +190,29 @@ static void data_done(struct batchio_request *io, ssize_t result)
 		finish(head);
 }
 
+/*
+ * Has somebody else changed what was flushed? Not after each of many flushes: a time that has been
+ * looked at makes the next write set another, and the inode be written with it.
+ */
+static void look_for_others(struct data_op *head)
+{
+	struct file *file = head->file;
+	int64_t now = change_now();
+	struct stat attr;
+
+	if (now - file->checked_at < CHECK_EVERY_NS || fstat(head->sync_fd, &attr))
+		return;
+	file->checked_at = now;
+	file_check(head->fs, file->ino, head->sync_fd, &attr);
+}
+
 static void sync_done(struct batchio_request *io, ssize_t result)
 {
 	struct data_op *head = io->user;
-	struct stat attr;
 
 	head->outcome.sync = (int)result;
-	if (result == 0 && head->fs->config.exclusive && fstat(head->sync_fd, &attr) == 0)
-		file_check(head->fs, head->file->ino, head->sync_fd, &attr);
+	if (result == 0 && head->fs->config.exclusive)
+		look_for_others(head);
 	if (--head->waiting == 0)
 		finish(head);
 }
@@ -186,11 +228,17 @@ static void submit(struct batchio_request *io)
 	}
 }
 
+/* Quicker than a hand-over to the ring's workers, where nobody else has to wait for it. */
+static unsigned may_wait(void)
+{
+	return loop_may_wait() ? BATCHIO_MAYWAIT : 0;
+}
+
 static void start_sync(struct data_op *head, const struct co_call *call)
 {
 	head->sync_io = (struct batchio_request){
 		.kind = call->full ? BATCHIO_FSYNC : BATCHIO_FDATASYNC,
-		.flags = BATCHIO_MAYINLINE,
+		.flags = may_wait(),
 		.fd = head->sync_fd,
 		.done = sync_done,
 		.user = head,
@@ -211,7 +259,8 @@ static void start_data(struct data_op *head, const struct co_call *call)
 	}
 	head->io = (struct batchio_request){
 		.kind = call->kind == CO_READ ? BATCHIO_READ : BATCHIO_WRITE,
-		.flags = BATCHIO_MAYINLINE | (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
+		.flags = BATCHIO_MAYINLINE | (call->kind == CO_WRITE_SYNC ? 0 : may_wait()) |
+			 (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
 			 (call->klass & CLASS_DSYNC ? BATCHIO_DSYNC : 0) |
 			 (call->kind == CO_WRITE_SYNC ? BATCHIO_LINK : 0),
 		.fd = head->fd,
@@ -339,27 +388,73 @@ static void note_changes(struct data_op *d)
 	uint64_t names = atomic_load(&d->fs->names_changed);
 	struct file *file = d->file;
 
-	if (d->op.full && file_set_mtime(d->fs, file, d->fd))
-		co_changed(&file->queue);
 	/* Names come and go without a word of whose: all files have changed then. */
 	if (file->names_seen != names)
 		co_changed(&file->queue);
 	file->names_seen = names;
 }
 
+/* ---- flushes that begin before they are asked for ---- */
+
+/* The operation of an early flush of file, pushed. False: there is nothing to do. The lock is held.
+ */
+static bool push_early(struct fs *fs, struct file *file)
+{
+	struct data_op *d = file->early ? file->early : malloc(sizeof(*d));
+	struct handle *oldest = list_entry(file->handles.next, struct handle, node);
+
+	file->early = d;
+	if (!d || list_empty(&file->handles))
+		return false;
+	*d = (struct data_op){
+		.op = {.kind = CO_SYNC, .full = file->full_syncs, .early = true},
+		.fs = fs,
+		.file = file,
+		.fd = file_any_fd(fs, oldest),
+	};
+	if (d->fd < 0)
+		return false;
+	note_changes(d);
+	return co_push(&file->queue, &d->op);
+}
+
+/*
+ * Writes to file have been answered. Where a sync came each time after so many, its flush begins
+ * now, and the sync joins it: a message less to wait for.
+ */
+static void flush_early(struct fs *fs, struct file *file)
+{
+	struct list calls;
+
+	list_init(&calls);
+	pthread_mutex_lock(&file->lock);
+	if (habit_wants_flush(fs, file) && push_early(fs, file)) {
+		file->early_busy = true;
+		stat_add(&loop_self()->stats.syncs_early, 1);
+		file_ref(fs->files, file);
+		take_calls(file, &calls);
+	}
+	pthread_mutex_unlock(&file->lock);
+	start_calls(&calls);
+}
+
 /* Queues d for its file. */
 static void push(struct data_op *d)
 {
 	struct file *file = d->file;
-	bool waits;
+	bool joins, waits;
 
 	touch(d->fs, file);
 	loop_set_current(NULL);
 	pthread_mutex_lock(&file->lock);
-	if (d->op.kind == CO_SYNC)
+	if (d->op.kind == CO_SYNC) {
 		note_changes(d);
+		habit_synced(d->fs, file, d->op.full);
+	}
 	waits = co_push(&file->queue, &d->op);
+	joins = waits && d->op.kind == CO_SYNC && d->op.taken;
 	pthread_mutex_unlock(&file->lock);
+	stat_add(&loop_self()->stats.syncs_joined, joins);
 	/* Where it waits, another loop may have taken and answered it by now. */
 	if (!waits) {
 		struct loop_stats *stats = &loop_self()->stats;
@@ -487,7 +582,7 @@ void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 	loop_set_current(NULL);
 	d->io = (struct batchio_request){
 		.kind = datasync || d->fs->config.fsync_data ? BATCHIO_FDATASYNC : BATCHIO_FSYNC,
-		.flags = BATCHIO_MAYINLINE,
+		.flags = may_wait(),
 		.fd = atomic_load(&d->opener.handle->fd[0]),
 		.done = dir_sync_done,
 		.user = d,

@@ -133,7 +133,7 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 			fd = create_in(fs, dir_fd, new);
 		cred_leave(&scope);
 	}
-	change_end(fs, 0);
+	change_made(fs);
 	inode_put(fs->inodes, parent);
 	return fd;
 }
@@ -238,8 +238,12 @@ static int keep_created(struct fs *fs, fuse_ino_t ino, int fd, struct fuse_open_
 	*out = (struct fuse_open_out){.open_flags = FOPEN_KEEP_CACHE};
 	if (result < 0 || !atomic_compare_exchange_strong(&file->own.fd[0], &none, fd))
 		close(fd);
-	if (result == 0)
+	if (result == 0) {
+		pthread_mutex_lock(&file->lock);
+		file->is_new = true;
+		pthread_mutex_unlock(&file->lock);
 		file_unref(fs->files, file);
+	}
 	return result;
 }
 

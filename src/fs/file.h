@@ -51,12 +51,18 @@ struct file {
 	uint64_t names_seen; /* fs.names_changed at the last sync */
 	/*
 	 * Writeback cache: the time of modification that the kernel keeps and has told us, while
-	 * the source shows that of our own writes. It is set before a full flush and before the
-	 * file goes, not at each of the kernel's messages.
+	 * the source shows that of our own writes, at most a moment off. It is set before the file
+	 * goes, not at each of the kernel's messages.
 	 */
 	bool mtime_due;
 	struct timespec mtime;
 	int64_t written_at; /* exclusive: when the last write ended, as change_now() */
+	int64_t checked_at; /* exclusive: when a flush last looked for changes by others */
+	/* Exclusive: flushes that begin before they are asked for; data.c's. */
+	bool is_new; /* made through us, and not synced yet */
+	bool full_syncs; /* what was asked last was a full fsync */
+	bool early_busy; /* early is in use */
+	void *early; /* the operation of such a flush, or NULL; freed with the file */
 };
 
 /* max_kept: files kept without users, where opens send no message. 0 or -errno. */
@@ -86,8 +92,8 @@ void file_overtaken(struct fs *fs, fuse_ino_t ino);
 /* outside_check() of what the source says of ino, a file of ours perhaps. */
 void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr);
 
-/* Sets a time of modification that is due: true. With file->lock held, or nobody else to know file.
- */
+/* Sets a time of modification that is due: true where it was another one. With file->lock held, or
+ * nobody else to know file. */
 bool file_set_mtime(struct fs *fs, struct file *file, int fd);
 
 /* ---- who serves a request ---- */

@@ -103,6 +103,7 @@ static void file_free(struct file_table *table, struct file *file)
 	if (file->flush_fd >= 0)
 		close(file->flush_fd);
 	pthread_mutex_destroy(&file->lock);
+	free(file->early);
 	free(file);
 }
 

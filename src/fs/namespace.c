@@ -88,7 +88,7 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 		result = make(dir_fd, name, what);
 		cred_leave(&scope);
 	}
-	change_end(fs, 0);
+	change_made(fs);
 	if (result == 0)
 		result = namespace_lookup(fs, parent, dir_fd, name, entry);
 	inode_put(fs->inodes, parent);

@@ -255,11 +255,15 @@ void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr)
 bool file_set_mtime(struct fs *fs, struct file *file, int fd)
 {
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, file->mtime};
+	struct stat now;
 	char number[16];
 
 	if (!file->mtime_due)
 		return false;
 	file->mtime_due = false;
+	if (fstat(fd, &now) == 0 && now.st_mtim.tv_sec == file->mtime.tv_sec &&
+		now.st_mtim.tv_nsec == file->mtime.tv_nsec)
+		return false;
 	snprintf(number, sizeof(number), "%d", fd);
 	change_begin(fs);
 	utimensat(fs->proc_fd, number, times, 0);

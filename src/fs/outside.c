@@ -57,6 +57,13 @@ void change_end(struct fs *fs, fuse_ino_t ino)
 	change_over(fs);
 }
 
+void change_made(struct fs *fs)
+{
+	if (fs->config.exclusive)
+		raise_to(&fs->names_changed_at, change_now());
+	change_over(fs);
+}
+
 void change_over(struct fs *fs)
 {
 	if (fs->config.exclusive)

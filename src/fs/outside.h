@@ -22,6 +22,8 @@ void change_begin(struct fs *fs);
 /* It has ended, well or not: ino was concerned; 0: names, and so whoever has them. Its next sync
  * has something to do. */
 void change_end(struct fs *fs, fuse_ino_t ino);
+/* It has ended, and made a new name: none of the files that were there before is concerned. */
+void change_made(struct fs *fs);
 /* It has ended, and the caller has seen to the rest (inode_changed()). */
 void change_over(struct fs *fs);
 

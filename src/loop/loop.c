@@ -35,12 +35,42 @@ void loop_set_current(struct request *req)
 	self->current = req;
 }
 
+/* Nothing is at work but answers on their way. */
+static bool idle(const struct loop *loop)
+{
+	return batchio_inflight(loop->bio) ==
+	       (size_t)loop->wake_armed + loop->transport.armed + loop->transport.sending;
+}
+
+/* The request at hand is all that there is to do. */
+static bool lone(const struct loop *loop)
+{
+	return loop->received <= 1 && idle(loop);
+}
+
 void loop_answer(const struct iovec *iov, int count)
 {
-	struct request *req = self->current;
+	struct loop *loop = self;
+	struct request *req = loop->current;
 
-	self->current = NULL;
-	transport_answer(&self->transport, req, iov, count);
+	loop->current = NULL;
+	/* With company answers leave together. */
+	loop->transport.at_once = lone(loop);
+	loop->waited |= loop->transport.at_once;
+	transport_answer(&loop->transport, req, iov, count);
+}
+
+bool loop_may_wait(void)
+{
+	struct loop *loop = self;
+	struct loop_group *group = loop->group;
+
+	if (!lone(loop) || group->config.careful ||
+		atomic_load_explicit(&group->resting, memory_order_relaxed) <= loop->resting ||
+		atomic_load_explicit(&group->extra, memory_order_relaxed))
+		return false;
+	loop->waited = true;
+	return true;
 }
 
 static void dispatch(struct loop *loop, struct request *req)
@@ -165,18 +195,40 @@ static void finish_work(struct loop *loop)
 			break;
 }
 
-/* Nothing is at work but answers on their way. */
-static bool idle(const struct loop *loop)
+static void set_resting(struct loop *loop, bool resting)
 {
-	return batchio_inflight(loop->bio) ==
-	       (size_t)loop->wake_armed + loop->transport.armed + loop->transport.sending;
+	loop->resting = resting;
+	if (resting)
+		atomic_fetch_add_explicit(&loop->group->resting, 1, memory_order_relaxed);
+	else
+		atomic_fetch_sub_explicit(&loop->group->resting, 1, memory_order_relaxed);
 }
 
 /* Instead of sleeping, in vain or not: what is to go out goes first. */
 static bool found_by_spinning(struct loop *loop)
 {
-	return idle(loop) && !loop->transport.armed && batchio_flush(loop->bio) == 0 &&
-	       batchio_reap(loop->bio, 0, 0) >= 0 && spin_for_request(loop);
+	bool found;
+
+	if (!idle(loop) || loop->transport.armed || batchio_flush(loop->bio) != 0 ||
+		batchio_reap(loop->bio, 0, 0) < 0)
+		return false;
+	set_resting(loop, true);
+	found = spin_for_request(loop);
+	set_resting(loop, false);
+	return found;
+}
+
+/* Waits for what the loop has to do next. As batchio_reap(). */
+static int rest(struct loop *loop, int patience)
+{
+	struct transport *t = &loop->transport;
+	int n;
+
+	set_resting(loop, true);
+	/* Answers end as they are handed over: they are nothing to wake up for. */
+	n = batchio_reap(loop->bio, 1 + t->sending, patience);
+	set_resting(loop, false);
+	return n;
 }
 
 /*
@@ -198,6 +250,9 @@ static int run(struct loop *loop)
 		loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
 		if (error)
 			break;
+		if (loop->waited)
+			batchio_reap(loop->bio, 0, 0);
+		loop->waited = false;
 		if (!t->ready && found_by_spinning(loop)) {
 			t->ready = true;
 			continue;
@@ -208,9 +263,10 @@ static int run(struct loop *loop)
 			break;
 		/* Ready but out of requests: only a completion helps, here or on another loop. */
 		starved = t->ready && !loop->group->pool.available;
-		/* Answers end as they are handed over: they are nothing to wake up for. */
-		n = batchio_reap(loop->bio, t->ready && !starved ? 0 : 1 + t->sending,
-			starved ? 10 : patience);
+		if (t->ready)
+			n = batchio_reap(loop->bio, starved ? 1 + t->sending : 0, starved ? 10 : 0);
+		else
+			n = rest(loop, patience);
 		if (n < 0)
 			error = n;
 		else if (n == 0 && patience >= 0 && !t->ready && idle(loop))

@@ -56,6 +56,7 @@ struct loop_group {
 	pthread_t keeper;
 	bool keeper_started;
 	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
+	atomic_uint resting; /* loops that wait for requests, with nothing else to do */
 	atomic_uint extra; /* of the keeper's loops, those that run */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
@@ -77,6 +78,8 @@ struct loop {
 	struct transport transport;
 	_Atomic uint64_t taken; /* requests received, ever */
 	unsigned received; /* in this turn */
+	bool resting; /* counts among group->resting */
+	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
 	struct request *current; /* being dispatched or answered, see loop_current() */
 	void *touched[LOOP_DRAIN]; /* fs/data.c: files that this turn queued something for */
@@ -110,6 +113,12 @@ void loop_group_stats(struct loop_group *group, struct stats_sum *sum);
 
 /* Receives and dispatches a request if there is one: 1; 0, or -errno. For spin.c. */
 int loop_receive_one(struct loop *loop);
+
+/*
+ * The one request at hand is all that the calling loop has to do, and another loop is there for the
+ * next to come: it may wait for the source.
+ */
+bool loop_may_wait(void);
 
 /* The loop of the calling thread, or NULL. */
 struct loop *loop_self(void);

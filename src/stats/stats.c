@@ -115,6 +115,8 @@ void stats_print(const struct stats_sum *sum, FILE *out)
 		{"fsyncs.issued", stat_read(&c->calls_sync) + stat_read(&c->calls_write_sync)},
 		{"fsyncs.refused_failed_file", stat_read(&c->syncs_failed_file)},
 		{"fsyncs.clean", stat_read(&c->syncs_clean)},
+		{"fsyncs.joined", stat_read(&c->syncs_joined)},
+		{"fsyncs.early", stat_read(&c->syncs_early)},
 		{"bytes.read", stat_read(&c->bytes_read)},
 		{"bytes.written", stat_read(&c->bytes_written)},
 		{"io.uring_enters", sum->io.enters},

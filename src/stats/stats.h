@@ -34,6 +34,8 @@ struct loop_stats {
 	stat_counter syncs_asked; /* FSYNC requests */
 	stat_counter syncs_failed_file; /* of these, answered with the error that the file keeps */
 	stat_counter syncs_clean; /* of these, answered at once, as nothing had changed */
+	stat_counter syncs_joined; /* of these, that shared a flush in flight */
+	stat_counter syncs_early; /* flushes begun before they were asked for */
 	stat_counter bytes_read;
 	stat_counter bytes_written;
 	stat_counter errors; /* data operations answered with an error */

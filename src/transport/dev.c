@@ -107,7 +107,7 @@ static void dev_send(struct transport *t, struct request *req, int iovcnt)
 	t->sending++;
 	req->reply = (struct batchio_request){
 		.kind = BATCHIO_WRITE,
-		.flags = BATCHIO_STREAM,
+		.flags = BATCHIO_STREAM | (t->at_once ? BATCHIO_MAYWAIT : 0),
 		.fd = t->fd,
 		.iov = req->reply_iov,
 		.iovcnt = iovcnt,

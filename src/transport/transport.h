@@ -49,6 +49,7 @@ struct transport {
 	bool armed; /* poll is in flight */
 	bool ready; /* requests may be waiting */
 	unsigned sending; /* answers on their way */
+	bool at_once; /* answers go out within send(), not with the loop's next turn */
 };
 
 /* /dev/fuse */

@@ -95,8 +95,9 @@ static void print_stats(const struct stats *s)
 		s->longest);
 	printf("# %" PRIu64 " flushes: %" PRIu64 " shared, %" PRIu64
 	       " paired with a write (%" PRIu64 " of them cancelled), %" PRIu64 " failed; %" PRIu64
-	       " syncs refused on a failed file\n",
-		s->flushes, s->shared, s->pairs, s->cancelled, s->flush_errors, s->refused);
+	       " syncs refused on a failed file; %" PRIu64 " joined a flush in flight\n",
+		s->flushes, s->shared, s->pairs, s->cancelled, s->flush_errors, s->refused,
+		s->joined);
 	printf("# %" PRIu64 " merged calls failed and were run again; %" PRIu64
 	       " lone errors, %" PRIu64 " short reads\n",
 		s->reruns, s->op_errors, s->short_reads);
@@ -152,8 +153,9 @@ static bool run_all(const struct arguments *args)
 	good = report(1, run_schedules(args, &stats), text);
 	print_stats(&stats);
 	coalesced = stats.merged && stats.shared && stats.pairs && stats.cancelled &&
-		    stats.reruns && stats.refused && stats.short_reads;
-	good &= report(2, coalesced, "merged calls, shared flushes, pairs and reruns occurred");
+		    stats.reruns && stats.refused && stats.short_reads && stats.joined;
+	good &= report(2, coalesced,
+		"merged calls, shared and joined flushes, pairs and reruns occurred");
 	for (int i = 1; i < MUTATIONS; i++)
 		good &= run_mutation(i + 2, (enum mutation)i);
 	return good;

@@ -343,7 +343,7 @@ static bool check_sync_answer(struct world *w, const struct sim_op *sync)
 		return true;
 	if (error)
 		return fail(w, "sync #%u succeeds on a failed file", sync->id);
-	if (flush <= sync->arrived && !clean(w, sync))
+	if (flush <= sync->arrived && !clean(w, sync) && !(sync->shares && flush >= sync->shares))
 		return fail(w, "sync #%u is answered without a %sflush that began after it",
 			sync->id, sync->full ? "full " : "");
 	op = not_durable(w, sync);
@@ -352,11 +352,37 @@ static bool check_sync_answer(struct world *w, const struct sim_op *sync)
 	return true;
 }
 
-/* Rule 6 is kept, too: what could be answered at once is not kept waiting. */
-bool model_sync_waits(struct world *w, const struct sim_op *op)
+/* The flush in flight that was taken after everything the sync has to see to, or NULL. */
+static const struct flight *sharable(const struct world *w, const struct sim_op *sync)
 {
-	if (op->kind == CO_SYNC && !w->failed && clean(w, op) && !any_not_durable(w, op))
+	const struct flight *flush = NULL;
+
+	for (unsigned i = 0; i < w->n_flights; i++)
+		if (w->flights[i].call->kind == CO_SYNC)
+			flush = &w->flights[i];
+	if (!flush || !w->p.exclusive || w->failed || w->changed >= flush->taken ||
+		(sync->full && !flush->call->full))
+		return NULL;
+	for (unsigned i = 0; i < w->n_ops; i++)
+		if (w->ops[i].kind == CO_WRITE && w->ops[i].answered >= flush->taken)
+			return NULL;
+	return flush;
+}
+
+/* Rule 6 is kept, too: what could be answered at once, or share a flush, is not kept waiting. */
+bool model_sync_waits(struct world *w, struct sim_op *op)
+{
+	const struct flight *flush = op->kind == CO_SYNC ? sharable(w, op) : NULL;
+
+	if (op->kind != CO_SYNC)
+		return true;
+	if (!w->failed && clean(w, op) && !any_not_durable(w, op))
 		return fail(w, "sync #%u waits, and nothing has changed", op->id);
+	if (op->inflight && !flush)
+		return fail(w, "sync #%u shares a flush that began too early", op->id);
+	if (!op->inflight && flush)
+		return fail(w, "sync #%u waits, and could share the flush in flight", op->id);
+	op->shares = flush ? flush->taken : 0;
 	return true;
 }
 

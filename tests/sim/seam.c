@@ -31,6 +31,8 @@ const char *const mutation_names[MUTATIONS] = {
 	[MUTATE_FORGET_CHANGE] = "forget-change",
 	[MUTATE_CLEAN_TOO_SOON] = "clean-too-soon",
 	[MUTATE_NEVER_CLEAN] = "never-clean",
+	[MUTATE_SHARE_TOO_LATE] = "share-too-late",
+	[MUTATE_NEVER_SHARE] = "never-share",
 };
 
 /* The fault is on, and due in n of a thousand cases. */
@@ -60,7 +62,16 @@ void seam_changed(struct world *w)
 
 static void push(struct world *w, struct sim_op *op)
 {
+	struct co_call *flush = w->file.flush;
+
+	/* As if writes and changes since its start were in the flush in flight. */
+	if (w->mutation == MUTATE_SHARE_TOO_LATE && flush)
+		flush->covers = w->file.changes;
+	if (w->mutation == MUTATE_NEVER_SHARE && flush)
+		flush->covers = 0;
 	if (co_push(&w->file, &op->op)) {
+		op->inflight = op->kind == CO_SYNC && op->op.taken;
+		w->stats->joined += op->inflight;
 		model_sync_waits(w, op);
 		return;
 	}
@@ -90,7 +101,7 @@ void seam_push(struct world *w, struct sim_op *op)
 		model_answer(w, op, 0);
 		return;
 	}
-	if (op->kind == CO_SYNC && w->file.flushing && !held &&
+	if (op->kind == CO_SYNC && w->file.flush && !held &&
 		w->mutation == MUTATE_SYNC_LATE_JOIN) {
 		w->held = op;
 		return;

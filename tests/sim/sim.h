@@ -62,6 +62,7 @@ struct sim_op {
 	/* What became of it; times are world.clock, 0 is never. */
 	unsigned arrived, ran, answered;
 	unsigned flushed; /* a sync: when a flush with it ended, though it may have to wait again */
+	unsigned shares; /* a sync: when the flush began that it found in flight and may share */
 	unsigned size_at_arrival; /* the least size that the file had */
 	bool inflight;
 	bool must_alone; /* was in a failed call with others */
@@ -110,7 +111,7 @@ struct profile {
 
 struct stats {
 	uint64_t schedules, ops, calls, merged, merged_ops, shared, pairs, cancelled, reruns;
-	uint64_t short_reads, op_errors, flushes, flush_errors, refused, clean, longest;
+	uint64_t short_reads, op_errors, flushes, flush_errors, refused, clean, joined, longest;
 };
 
 enum mutation {
@@ -135,6 +136,8 @@ enum mutation {
 	MUTATE_FORGET_CHANGE,
 	MUTATE_CLEAN_TOO_SOON,
 	MUTATE_NEVER_CLEAN,
+	MUTATE_SHARE_TOO_LATE,
+	MUTATE_NEVER_SHARE,
 	MUTATIONS,
 };
 
@@ -211,7 +214,7 @@ void model_start(struct world *w);
 void model_arrive(struct world *w, struct sim_op *op);
 bool model_take(struct world *w, struct co_call *call);
 void model_flush_ended(struct world *w, const struct flight *flight);
-bool model_sync_waits(struct world *w, const struct sim_op *op);
+bool model_sync_waits(struct world *w, struct sim_op *op);
 void model_changed(struct world *w);
 bool model_flush_told(struct world *w, enum co_kind kind, int result);
 bool model_answer(struct world *w, struct sim_op *op, ssize_t result);
