@@ -142,7 +142,7 @@ static void answer_all(struct list *answered)
 /* ---- calls to the backend ---- */
 
 static void start_calls(struct list *calls);
-static void flush_early(struct fs *fs, struct file *file);
+static bool flush_early(struct fs *fs, struct file *file);
 
 /* The taken calls of a file, as a list. Under the file's lock. */
 static void take_calls(struct file *file, struct list *calls)
@@ -175,9 +175,8 @@ static void finish(struct data_op *head)
 	pthread_mutex_unlock(&file->lock);
 	start_calls(&calls);
 	answer_all(&answered);
-	if (written)
-		flush_early(fs, file);
-	file_unref(files, file);
+	if (!written || !flush_early(fs, file))
+		file_unref(files, file);
 }
 
 static void data_done(struct batchio_request *io, ssize_t result)
@@ -420,22 +419,25 @@ static bool push_early(struct fs *fs, struct file *file)
 
 /*
  * Writes to file have been answered. Where a sync came each time after so many, its flush begins
- * now, and the sync joins it: a message less to wait for.
+ * now, and the sync joins it: a message less to wait for. True: it did, and took over the caller's
+ * reference.
  */
-static void flush_early(struct fs *fs, struct file *file)
+static bool flush_early(struct fs *fs, struct file *file)
 {
 	struct list calls;
+	bool begins;
 
 	list_init(&calls);
 	pthread_mutex_lock(&file->lock);
-	if (habit_wants_flush(fs, file) && push_early(fs, file)) {
+	begins = habit_wants_flush(fs, file) && push_early(fs, file);
+	if (begins) {
 		file->early_busy = true;
 		stat_add(&loop_self()->stats.syncs_early, 1);
-		file_ref(fs->files, file);
 		take_calls(file, &calls);
 	}
 	pthread_mutex_unlock(&file->lock);
 	start_calls(&calls);
+	return begins;
 }
 
 /* Queues d for its file. */

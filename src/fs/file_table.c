@@ -20,6 +20,8 @@
 #define MERGE_BYTES (1u << 20)
 /* Kept files that go at once, when there are too many. */
 #define RETIRE_MOST 64
+/* So large a part of those kept besides may wait for the device to go. */
+#define RETIRE_SHARE 4
 
 struct file_table {
 	struct fs *fs;
@@ -29,6 +31,11 @@ struct file_table {
 	struct list idle; /* of these, the kept ones without users, oldest first */
 	unsigned n_idle, max_idle;
 	uint64_t n_kept;
+	struct list retiring; /* for the thread, referenced, */
+	unsigned n_retiring; /* and those that it is at */
+	pthread_cond_t retire_cond;
+	pthread_t retire_thread;
+	bool retire_started, ending;
 	struct co_limits limits;
 };
 
@@ -49,6 +56,8 @@ int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out)
 	pthread_mutex_init(&table->lock, NULL);
 	list_init(&table->open);
 	list_init(&table->idle);
+	list_init(&table->retiring);
+	pthread_cond_init(&table->retire_cond, NULL);
 	table->limits = (struct co_limits){.max_ops = IOV_MAX, .max_bytes = MERGE_BYTES};
 	*out = table;
 	return 0;
@@ -132,16 +141,20 @@ static void insert_file(struct file_table *table, struct file *file)
 	table->n_kept += file->kept;
 }
 
+static void stop_retiring(struct file_table *table);
+
 void file_table_free(struct file_table *table)
 {
 	struct list *node, *next;
 
 	if (!table)
 		return;
+	stop_retiring(table);
 	/* The kept ones, and those of an aborted connection, which never released them. */
 	list_for_each_safe (node, next, &table->open)
 		file_free(table, list_entry(node, struct file, node));
 	munmap(table->slots, FILE_SLOTS * sizeof(*table->slots));
+	pthread_cond_destroy(&table->retire_cond);
 	pthread_mutex_destroy(&table->lock);
 	free(table);
 }
@@ -195,14 +208,10 @@ void file_ref(struct file_table *table, struct file *file)
 
 /* ---- kept files ---- */
 
-static bool unsynced(struct file *file)
+/* Has it taken anything that may not be on the device yet? With its lock, or without users. */
+static bool unsynced(const struct file *file)
 {
-	bool result;
-
-	pthread_mutex_lock(&file->lock);
-	result = file->queue.changes != file->queue.clean_data;
-	pthread_mutex_unlock(&file->lock);
-	return result;
+	return file->queue.changes != file->queue.clean_data && file->queue.changes > 1;
 }
 
 /* Any of the own handle's descriptors, or -1. */
@@ -217,8 +226,12 @@ static int some_fd(const struct file *file)
 static void write_back(struct file *file, unsigned flags)
 {
 	int fd = some_fd(file);
+	bool due;
 
-	if (fd < 0 || !unsynced(file) || !sync_file_range(fd, 0, 0, flags))
+	pthread_mutex_lock(&file->lock);
+	due = unsynced(file);
+	pthread_mutex_unlock(&file->lock);
+	if (fd < 0 || !due || !sync_file_range(fd, 0, 0, flags))
 		return;
 	/* Of the answers only these tell of lost data. */
 	if (errno == EIO || errno == ENOSPC || errno == EDQUOT) {
@@ -262,16 +275,78 @@ static void retire(struct file_table *table, struct list *files)
 		file_free(table, list_entry(node, struct file, idle));
 }
 
-/* The oldest idle files, referenced, onto a list. The lock is held. */
+/* ---- the thread that waits for the device meanwhile ---- */
+
+static void *retire_main(void *arg)
+{
+	struct file_table *table = arg;
+	struct list batch;
+
+	list_init(&batch);
+	pthread_mutex_lock(&table->lock);
+	while (!table->ending || !list_empty(&table->retiring)) {
+		unsigned n = table->n_retiring;
+
+		if (!n) {
+			pthread_cond_wait(&table->retire_cond, &table->lock);
+			continue;
+		}
+		list_splice_tail(&table->retiring, &batch);
+		pthread_mutex_unlock(&table->lock);
+		retire(table, &batch);
+		pthread_mutex_lock(&table->lock);
+		/* Until now they had their descriptors. */
+		table->n_retiring -= n;
+	}
+	pthread_mutex_unlock(&table->lock);
+	return NULL;
+}
+
+/* The thread takes the list. False: it has enough, or there is none. The lock is held. */
+static bool hand_over(struct file_table *table, struct list *files, unsigned n)
+{
+	if (table->n_retiring + n > table->max_idle / RETIRE_SHARE || table->ending)
+		return false;
+	if (!table->retire_started)
+		table->retire_started =
+			!pthread_create(&table->retire_thread, NULL, retire_main, table);
+	if (!table->retire_started)
+		return false;
+	list_splice_tail(files, &table->retiring);
+	table->n_retiring += n;
+	pthread_cond_signal(&table->retire_cond);
+	return true;
+}
+
+static void stop_retiring(struct file_table *table)
+{
+	pthread_mutex_lock(&table->lock);
+	table->ending = true;
+	pthread_cond_signal(&table->retire_cond);
+	pthread_mutex_unlock(&table->lock);
+	if (table->retire_started)
+		pthread_join(table->retire_thread, NULL);
+}
+
+/*
+ * The oldest idle files, referenced, onto a list, or to the thread if the device has to be waited
+ * for. The lock is held.
+ */
 static void choose_oldest(struct file_table *table, struct list *files)
 {
-	for (int n = 0; n < RETIRE_MOST && !list_empty(&table->idle); n++) {
+	bool wait = false;
+	unsigned n;
+
+	for (n = 0; n < RETIRE_MOST && !list_empty(&table->idle); n++) {
 		struct file *file = list_entry(table->idle.next, struct file, idle);
 
 		not_idle(table, file);
+		wait |= unsynced(file);
 		file->refs++;
 		list_add_tail(&file->idle, files);
 	}
+	if (wait && hand_over(table, files, n))
+		list_init(files);
 }
 
 /* The last user of a kept file is gone. The lock is held; what it returns is to be freed. */

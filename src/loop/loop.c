@@ -15,6 +15,8 @@
 #include "base/log.h"
 #include "loop/keeper.h"
 
+/* How long a loop leaves the requests to one that is awake. */
+#define STEP_BACK_MS 1
 /* A loop of the keeper's ends after this time without work. */
 #define IDLE_MS 2000
 
@@ -149,6 +151,7 @@ int loop_receive_one(struct loop *loop)
 static int drain(struct loop *loop)
 {
 	unsigned most = turn_limit(loop);
+	bool expected = loop->transport.ready && !loop->received;
 	int got = 1;
 
 	while (loop->received < most && loop->transport.ready && got > 0)
@@ -157,6 +160,7 @@ static int drain(struct loop *loop)
 		stat_add(&loop->stats.turns, 1);
 		stat_add(&loop->stats.turn_size[stat_bucket(loop->received)], 1);
 	}
+	loop->vain = expected && !loop->received;
 	loop->received = 0;
 	return got < 0 ? got : 0;
 }
@@ -209,13 +213,26 @@ static bool found_by_spinning(struct loop *loop)
 {
 	bool found;
 
-	if (!idle(loop) || loop->transport.armed || batchio_flush(loop->bio) != 0 ||
+	if (loop->transport.ready || !idle(loop) || loop->transport.armed || batchio_flush(loop->bio) != 0 ||
 		batchio_reap(loop->bio, 0, 0) < 0)
 		return false;
 	set_resting(loop, true);
 	found = spin_for_request(loop);
 	set_resting(loop, false);
 	return found;
+}
+
+/*
+ * Another loop, which is awake and looks for requests, was quicker. To be woken at each of its
+ * requests helps nobody: it is left alone for a moment.
+ */
+static bool step_back(struct loop *loop)
+{
+	if (!loop->vain || !idle(loop) || loop->transport.armed)
+		return false;
+	loop->vain = false;
+	batchio_reap(loop->bio, 1 + loop->transport.sending, STEP_BACK_MS);
+	return true;
 }
 
 /* Waits for what the loop has to do next. As batchio_reap(). */
@@ -229,6 +246,15 @@ static int rest(struct loop *loop, int patience)
 	n = batchio_reap(loop->bio, 1 + t->sending, patience);
 	set_resting(loop, false);
 	return n;
+}
+
+/* What has ended within submit need not wait for the next reap, nor the loop for it. */
+static void answer_ended(struct loop *loop)
+{
+	while (loop->waited) {
+		loop->waited = false;
+		batchio_reap(loop->bio, 0, 0);
+	}
 }
 
 /*
@@ -250,13 +276,9 @@ static int run(struct loop *loop)
 		loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
 		if (error)
 			break;
-		if (loop->waited)
-			batchio_reap(loop->bio, 0, 0);
-		loop->waited = false;
-		if (!t->ready && found_by_spinning(loop)) {
-			t->ready = true;
+		answer_ended(loop);
+		if (step_back(loop) || found_by_spinning(loop))
 			continue;
-		}
 		if (!t->ready)
 			error = t->ops->arm(t);
 		if (error)

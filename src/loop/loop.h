@@ -78,6 +78,7 @@ struct loop {
 	struct transport transport;
 	_Atomic uint64_t taken; /* requests received, ever */
 	unsigned received; /* in this turn */
+	bool vain; /* was woken, and another loop had taken the request */
 	bool resting; /* counts among group->resting */
 	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */

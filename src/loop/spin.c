@@ -79,6 +79,7 @@ static void settle(struct spin *spin, bool found)
 bool spin_for_request(struct loop *loop)
 {
 	int64_t end;
+	unsigned looks = 0;
 	int got = 0;
 
 	if (!may_spin(loop))
@@ -87,7 +88,10 @@ bool spin_for_request(struct loop *loop)
 	do {
 		pause_a_little();
 		got = loop_receive_one(loop);
+		looks++;
 	} while (got == 0 && now() < end);
+	/* One that was there already may have company; who waits for its answer first has none. */
+	loop->transport.ready = got != 0 && looks == 1;
 	atomic_store_explicit(&loop->group->spinning, false, memory_order_release);
 	settle(&loop->spin, got > 0);
 	return got > 0;
