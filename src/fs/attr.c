@@ -20,6 +20,7 @@
 #include "fs/inode.h"
 #include "fs/outside.h"
 #include "fs/priv.h"
+#include "fs/relist.h"
 #include "fs/watch.h"
 
 #define OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
@@ -70,10 +71,13 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		result = fresh(fs, &target, &attr);
 		target_put(fs, &target);
 	}
-	if (result < 0)
+	if (result < 0) {
 		fs_reply(req, result);
-	else
-		fuse_reply_attr(req, &attr, watch_attr_timeout(fs, attr.st_dev));
+		return;
+	}
+	if (S_ISREG(attr.st_mode))
+		relist_asked(fs->relist, ino);
+	fuse_reply_attr(req, &attr, watch_attr_timeout(fs, attr.st_dev));
 }
 
 /* ---- setattr: in the order in which one chmod, chown or truncate after another would come ---- */

@@ -20,6 +20,7 @@
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/namespace.h"
+#include "fs/relist.h"
 #include "fs/watch.h"
 
 enum {
@@ -283,8 +284,10 @@ static void answer(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		fs_reply(req, result);
 		return;
 	}
-	if (fuse_reply_buf(req, l.out, l.used) == 0)
+	if (fuse_reply_buf(req, l.out, l.used) == 0) {
+		relist_listed(fs->relist, ino, l.used == 0);
 		return;
+	}
 	for (unsigned i = 0; i < l.learned; i++)
 		inode_forget(fs->inodes, l.inos[i], 1);
 }

@@ -42,6 +42,7 @@ struct fs_config {
 
 struct aside;
 struct locks;
+struct relist;
 struct watch;
 
 struct fs {
@@ -52,6 +53,7 @@ struct fs {
 	struct file_table *files;
 	struct locks *locks;
 	struct aside *aside; /* exclusive mounts */
+	struct relist *relist; /* opens without a message; NULL: none */
 	struct watch *watch; /* shared mounts; NULL: none */
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/relist.h"
 #include "fs/reopen.h"
 #include "fs/watch.h"
 
@@ -101,6 +102,8 @@ int namespace_learn(struct fs *fs, int fd, const struct stat *attr, const struct
 	result = inode_learn(fs->inodes, fd, attr, place, entry);
 	if (result < 0)
 		return result;
+	if (place)
+		relist_found(fs->relist, place->parent, entry->ino);
 	if (fs->config.exclusive)
 		check(fs, entry->ino, attr);
 	else if (watch_generation(fs) != generation)

@@ -18,6 +18,7 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
+#include "fs/relist.h"
 #include "fs/watch.h"
 
 /* Objects that stay known after the kernel forgot them, at about 120 bytes each. */
@@ -277,6 +278,12 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 		fs_destroy(fs);
 		return error;
 	}
+	if (fs->config.writeback && fs->config.no_opens)
+		error = relist_new(fs, &fs->relist);
+	if (error) {
+		fs_destroy(fs);
+		return error;
+	}
 	if (fs->config.watch)
 		fs->watch = watch_new(fs);
 	return 0;
@@ -294,6 +301,7 @@ void fs_end(struct fs *fs)
 void fs_destroy(struct fs *fs)
 {
 	watch_free(fs->watch);
+	relist_free(fs->relist);
 	file_table_free(fs->files);
 	handle_table_free(fs->handles);
 	inode_table_free(fs->inodes);
@@ -307,5 +315,6 @@ void fs_destroy(struct fs *fs)
 	fs->inodes = NULL;
 	fs->locks = NULL;
 	fs->watch = NULL;
+	fs->relist = NULL;
 	fs->root_fd = fs->proc_fd = -1;
 }
