@@ -174,8 +174,8 @@ void co_habit_note(struct co_habit *habit, unsigned writes)
 bool co_wants_flush(const struct co_file *file)
 {
 	return file->exclusive && file->habit.streak >= CO_HABIT &&
-	       file->writes == file->habit.usual && file->unfinished_writes == 0 &&
-	       !file->failed && !file->flush && list_empty(&file->syncs);
+	       file->writes == file->habit.usual && file->unfinished_writes == 0 && !file->failed &&
+	       !file->flush && list_empty(&file->syncs);
 }
 
 /* The flush in flight began after all that a sync arriving now has to see to (rule 6). */

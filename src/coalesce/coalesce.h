@@ -151,8 +151,8 @@ void co_changed(struct co_file *file);
 bool co_wants_flush(const struct co_file *file);
 
 /*
- * A request arrives. True: it waits for co_take(), or (op->taken) for a flush that is in flight. False: it is answered already, op->result is set
- * (a sync of a failed or a clean file).
+ * A request arrives. True: it waits for co_take(), or (op->taken) for a flush that is in flight.
+ * False: it is answered already, op->result is set (a sync of a failed or a clean file).
  */
 bool co_push(struct co_file *file, struct co_op *op);
 

@@ -202,8 +202,8 @@ static bool put_off(struct fs *fs, const struct target *t, const struct stat *at
  * source is not asked for its: a file system with fine-grained times then gives the next write one
  * of its own, and the inode has to be written once more at each sync.
  */
-static int fresh_but_times(struct fs *fs, const struct target *t, const struct stat *told,
-	struct stat *attr)
+static int fresh_but_times(
+	struct fs *fs, const struct target *t, const struct stat *told, struct stat *attr)
 {
 	struct statx now;
 

@@ -261,8 +261,10 @@ bool file_set_mtime(struct fs *fs, struct file *file, int fd)
 	if (!file->mtime_due)
 		return false;
 	file->mtime_due = false;
-	if (fstat(fd, &now) == 0 && now.st_mtim.tv_sec == file->mtime.tv_sec &&
-		now.st_mtim.tv_nsec == file->mtime.tv_nsec)
+	/* Of a deleted one nobody will ask. */
+	if (fstat(fd, &now) == 0 &&
+		(now.st_nlink == 0 || (now.st_mtim.tv_sec == file->mtime.tv_sec &&
+					      now.st_mtim.tv_nsec == file->mtime.tv_nsec)))
 		return false;
 	snprintf(number, sizeof(number), "%d", fd);
 	change_begin(fs);

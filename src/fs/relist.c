@@ -71,8 +71,7 @@ void relist_found(struct relist *relist, fuse_ino_t parent, fuse_ino_t child)
 void relist_asked(struct relist *relist, fuse_ino_t ino)
 {
 	struct place *file = place_of(relist, ino);
-	uint32_t parent =
-		file ? atomic_load_explicit(&file->parent, memory_order_relaxed) : 0;
+	uint32_t parent = file ? atomic_load_explicit(&file->parent, memory_order_relaxed) : 0;
 	struct place *dir = place_of(relist, parent);
 	uint8_t asks;
 

@@ -47,7 +47,7 @@ static bool idle(const struct loop *loop)
 /* The request at hand is all that there is to do. */
 static bool lone(const struct loop *loop)
 {
-	return loop->received <= 1 && idle(loop);
+	return loop->let_go <= 1 && idle(loop);
 }
 
 void loop_answer(const struct iovec *iov, int count)
@@ -56,6 +56,7 @@ void loop_answer(const struct iovec *iov, int count)
 	struct request *req = loop->current;
 
 	loop->current = NULL;
+	loop->answered = true;
 	/* With company answers leave together. */
 	loop->transport.at_once = lone(loop);
 	loop->waited |= loop->transport.at_once;
@@ -83,6 +84,7 @@ static void dispatch(struct loop *loop, struct request *req)
 			  .requests[req->opcode < STATS_OPCODES ? req->opcode : STATS_OPCODES - 1],
 		1);
 	req->answered = false;
+	loop->answered = false;
 	loop->current = req;
 	group->config.hooks.dispatch(loop, req, group->config.hooks.user);
 	/*
@@ -91,6 +93,8 @@ static void dispatch(struct loop *loop, struct request *req)
 	 */
 	if (loop->current == req)
 		request_give(&group->pool, req);
+	else
+		loop->let_go += !loop->answered;
 	loop->current = NULL;
 }
 
@@ -213,8 +217,8 @@ static bool found_by_spinning(struct loop *loop)
 {
 	bool found;
 
-	if (loop->transport.ready || !idle(loop) || loop->transport.armed || batchio_flush(loop->bio) != 0 ||
-		batchio_reap(loop->bio, 0, 0) < 0)
+	if (loop->transport.ready || !idle(loop) || loop->transport.armed ||
+		batchio_flush(loop->bio) != 0 || batchio_reap(loop->bio, 0, 0) < 0)
 		return false;
 	set_resting(loop, true);
 	found = spin_for_request(loop);
@@ -274,6 +278,7 @@ static int run(struct loop *loop)
 
 		error = drain(loop);
 		loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
+		loop->let_go = 0;
 		if (error)
 			break;
 		answer_ended(loop);

@@ -78,6 +78,8 @@ struct loop {
 	struct transport transport;
 	_Atomic uint64_t taken; /* requests received, ever */
 	unsigned received; /* in this turn */
+	unsigned let_go; /* of these, those to be answered later */
+	bool answered; /* the one that is being dispatched */
 	bool vain; /* was woken, and another loop had taken the request */
 	bool resting; /* counts among group->resting */
 	bool waited; /* something may have ended within submit */

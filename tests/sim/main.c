@@ -154,8 +154,8 @@ static bool run_all(const struct arguments *args)
 	print_stats(&stats);
 	coalesced = stats.merged && stats.shared && stats.pairs && stats.cancelled &&
 		    stats.reruns && stats.refused && stats.short_reads && stats.joined;
-	good &= report(2, coalesced,
-		"merged calls, shared and joined flushes, pairs and reruns occurred");
+	good &= report(
+		2, coalesced, "merged calls, shared and joined flushes, pairs and reruns occurred");
 	for (int i = 1; i < MUTATIONS; i++)
 		good &= run_mutation(i + 2, (enum mutation)i);
 	return good;

@@ -101,8 +101,7 @@ void seam_push(struct world *w, struct sim_op *op)
 		model_answer(w, op, 0);
 		return;
 	}
-	if (op->kind == CO_SYNC && w->file.flush && !held &&
-		w->mutation == MUTATE_SYNC_LATE_JOIN) {
+	if (op->kind == CO_SYNC && w->file.flush && !held && w->mutation == MUTATE_SYNC_LATE_JOIN) {
 		w->held = op;
 		return;
 	}
