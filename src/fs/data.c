@@ -218,7 +218,11 @@ static void sync_done(struct batchio_request *io, ssize_t result)
 
 static void submit(struct batchio_request *io)
 {
-	int error = batchio_submit(loop_self()->bio, io);
+	struct loop *loop = loop_self();
+	int error = batchio_submit(loop->bio, io);
+
+	/* A copy to or from the page cache has probably ended. */
+	loop->waited |= !(io->flags & (BATCHIO_DIRECT | BATCHIO_DSYNC | BATCHIO_LINK));
 
 	/* Cannot be refused by its form; should it be, that is how it ended. */
 	if (error) {
@@ -258,8 +262,7 @@ static void start_data(struct data_op *head, const struct co_call *call)
 	}
 	head->io = (struct batchio_request){
 		.kind = call->kind == CO_READ ? BATCHIO_READ : BATCHIO_WRITE,
-		.flags = BATCHIO_MAYINLINE | (call->kind == CO_WRITE_SYNC ? 0 : may_wait()) |
-			 (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
+		.flags = BATCHIO_MAYINLINE | (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
 			 (call->klass & CLASS_DSYNC ? BATCHIO_DSYNC : 0) |
 			 (call->kind == CO_WRITE_SYNC ? BATCHIO_LINK : 0),
 		.fd = head->fd,

@@ -8,8 +8,9 @@
 
 #include "base/log.h"
 
-/* Requests that wait so long have found no loop. */
-#define TICK_MS 20
+/* Requests that wait so long have found no loop that is awake, or longer, none at all. */
+#define NUDGE_MS 1
+#define TICK_MS  20
 /* After a loop that could not be started. */
 #define PAUSE_MS 1000
 
@@ -100,6 +101,11 @@ static void *keeper_main(void *arg)
 	while (wait_for_requests(group)) {
 		uint64_t before = taken(group);
 
+		if (!sleep_for(group, NUDGE_MS))
+			break;
+		if (taken(group) != before || !requests_wait(group))
+			continue;
+		loop_pass_baton(group);
 		if (!sleep_for(group, TICK_MS))
 			break;
 		/* Without a buffer another loop takes nothing either. */

@@ -15,8 +15,6 @@
 #include "base/log.h"
 #include "loop/keeper.h"
 
-/* How long a loop leaves the requests to one that is awake. */
-#define STEP_BACK_MS 1
 /* A loop of the keeper's ends after this time without work. */
 #define IDLE_MS 2000
 
@@ -40,8 +38,9 @@ void loop_set_current(struct request *req)
 /* Nothing is at work but answers on their way. */
 static bool idle(const struct loop *loop)
 {
-	return batchio_inflight(loop->bio) ==
-	       (size_t)loop->wake_armed + loop->transport.armed + loop->transport.sending;
+	return batchio_inflight(loop->bio) == (size_t)loop->wake_armed + loop->baton_armed +
+						      loop->transport.armed +
+						      loop->transport.sending;
 }
 
 /* The request at hand is all that there is to do. */
@@ -68,10 +67,13 @@ bool loop_may_wait(void)
 	struct loop *loop = self;
 	struct loop_group *group = loop->group;
 
-	if (!lone(loop) || group->config.careful ||
-		atomic_load_explicit(&group->resting, memory_order_relaxed) <= loop->resting ||
+	bool other = atomic_load(&group->resting) > loop->resting;
+
+	if (!lone(loop) || group->config.careful || !(other || atomic_load(&group->parked)) ||
 		atomic_load_explicit(&group->extra, memory_order_relaxed))
 		return false;
+	if (!other)
+		loop_pass_baton(group);
 	loop->waited = true;
 	return true;
 }
@@ -155,7 +157,6 @@ int loop_receive_one(struct loop *loop)
 static int drain(struct loop *loop)
 {
 	unsigned most = turn_limit(loop);
-	bool expected = loop->transport.ready && !loop->received;
 	int got = 1;
 
 	while (loop->received < most && loop->transport.ready && got > 0)
@@ -164,7 +165,9 @@ static int drain(struct loop *loop)
 		stat_add(&loop->stats.turns, 1);
 		stat_add(&loop->stats.turn_size[stat_bucket(loop->received)], 1);
 	}
-	loop->vain = expected && !loop->received;
+	/* There is more than one loop can do. */
+	if (loop->received >= most)
+		loop_pass_baton(loop->group);
 	loop->received = 0;
 	return got < 0 ? got : 0;
 }
@@ -198,7 +201,8 @@ static int arm_wake(struct loop *loop)
 static void finish_work(struct loop *loop)
 {
 	loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
-	while (batchio_inflight(loop->bio) > (size_t)loop->wake_armed + loop->transport.armed)
+	while (batchio_inflight(loop->bio) >
+		(size_t)loop->wake_armed + loop->baton_armed + loop->transport.armed)
 		if (batchio_reap(loop->bio, 1, 100) < 0)
 			break;
 }
@@ -207,9 +211,9 @@ static void set_resting(struct loop *loop, bool resting)
 {
 	loop->resting = resting;
 	if (resting)
-		atomic_fetch_add_explicit(&loop->group->resting, 1, memory_order_relaxed);
+		atomic_fetch_add(&loop->group->resting, 1);
 	else
-		atomic_fetch_sub_explicit(&loop->group->resting, 1, memory_order_relaxed);
+		atomic_fetch_sub(&loop->group->resting, 1);
 }
 
 /* Instead of sleeping, in vain or not: what is to go out goes first. */
@@ -226,17 +230,56 @@ static bool found_by_spinning(struct loop *loop)
 	return found;
 }
 
-/*
- * Another loop, which is awake and looks for requests, was quicker. To be woken at each of its
- * requests helps nobody: it is left alone for a moment.
- */
-static bool step_back(struct loop *loop)
+static void baton_done(struct batchio_request *baton, ssize_t result)
 {
-	if (!loop->vain || !idle(loop) || loop->transport.armed)
+	struct loop *loop = baton->user;
+	uint64_t taken;
+
+	loop->baton_armed = false;
+	if (result >= 0 && read(loop->group->baton_fd, &taken, sizeof(taken)) < 0 &&
+		errno != EAGAIN)
+		log_error("loop %u: %s", loop->number, strerror(errno));
+}
+
+/*
+ * One loop that waits for requests is enough: woken in turns, they would work on each other's
+ * processors, and each in vain where the other is awake. The others wait for the baton, which is
+ * passed on by who is going to be busy. True: the loop has waited for it.
+ */
+static bool park(struct loop *loop)
+{
+	struct loop_group *group = loop->group;
+	struct transport *t = &loop->transport;
+
+	if (t->ready || t->armed || loop->number >= group->config.loops || !idle(loop) ||
+		!atomic_load(&group->resting))
 		return false;
-	loop->vain = false;
-	batchio_reap(loop->bio, 1 + loop->transport.sending, STEP_BACK_MS);
+	if (!loop->baton_armed) {
+		loop->baton = (struct batchio_request){
+			.kind = BATCHIO_POLL,
+			.flags = BATCHIO_EXCLUSIVE,
+			.fd = group->baton_fd,
+			.events = POLLIN,
+			.done = baton_done,
+			.user = loop,
+		};
+		loop->baton_armed = batchio_submit(loop->bio, &loop->baton) == 0;
+	}
+	atomic_fetch_add(&group->parked, 1);
+	/* Who gets busy after this finds it parked. */
+	if (loop->baton_armed && atomic_load(&group->resting))
+		batchio_reap(loop->bio, 1 + t->sending, -1);
+	atomic_fetch_sub(&group->parked, 1);
 	return true;
+}
+
+void loop_pass_baton(struct loop_group *group)
+{
+	uint64_t one = 1;
+
+	if (atomic_load(&group->parked) && write(group->baton_fd, &one, sizeof(one)) < 0 &&
+		errno != EAGAIN)
+		log_error("cannot wake another loop: %s", strerror(errno));
 }
 
 /* Waits for what the loop has to do next. As batchio_reap(). */
@@ -282,7 +325,7 @@ static int run(struct loop *loop)
 		if (error)
 			break;
 		answer_ended(loop);
-		if (step_back(loop) || found_by_spinning(loop))
+		if (park(loop) || found_by_spinning(loop))
 			continue;
 		if (!t->ready)
 			error = t->ops->arm(t);
@@ -480,9 +523,10 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	pthread_cond_init(&group->start_cond, NULL);
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	group->baton_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->loops = calloc(config->loops + LOOP_EXTRA, sizeof(*group->loops));
 	result = request_pool_init(&group->pool, config->depth, config->payload);
-	if (group->wake_fd < 0 || group->ended_fd < 0)
+	if (group->wake_fd < 0 || group->ended_fd < 0 || group->baton_fd < 0)
 		result = -EMFILE;
 	else if (!group->loops)
 		result = -ENOMEM;
@@ -523,6 +567,8 @@ int loop_group_join(struct loop_group *group)
 		close(group->wake_fd);
 	if (group->ended_fd >= 0)
 		close(group->ended_fd);
+	if (group->baton_fd >= 0)
+		close(group->baton_fd);
 	pthread_cond_destroy(&group->start_cond);
 	pthread_mutex_destroy(&group->lock);
 	return atomic_load(&group->error);

@@ -56,7 +56,9 @@ struct loop_group {
 	pthread_t keeper;
 	bool keeper_started;
 	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
-	atomic_uint resting; /* loops that wait for requests, with nothing else to do */
+	atomic_uint resting; /* loops that wait for requests or look for them */
+	atomic_uint parked; /* loops that wait for the baton instead */
+	int baton_fd; /* eventfd: readable when one of these shall look for requests */
 	atomic_uint extra; /* of the keeper's loops, those that run */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
@@ -80,7 +82,6 @@ struct loop {
 	unsigned received; /* in this turn */
 	unsigned let_go; /* of these, those to be answered later */
 	bool answered; /* the one that is being dispatched */
-	bool vain; /* was woken, and another loop had taken the request */
 	bool resting; /* counts among group->resting */
 	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
@@ -91,8 +92,8 @@ struct loop {
 	struct batchio *stats_bio; /* bio while it may be asked for its counters (group.lock) */
 	struct batchio_counters ended_io; /* the counters of those that were closed */
 	struct spin spin;
-	struct batchio_request wake;
-	bool wake_armed;
+	struct batchio_request wake, baton;
+	bool wake_armed, baton_armed;
 	bool thread_started;
 };
 
@@ -122,6 +123,9 @@ int loop_receive_one(struct loop *loop);
  * next to come: it may wait for the source.
  */
 bool loop_may_wait(void);
+
+/* Wakes a parked loop to look for requests, if there is one. Any thread. */
+void loop_pass_baton(struct loop_group *group);
 
 /* The loop of the calling thread, or NULL. */
 struct loop *loop_self(void);
