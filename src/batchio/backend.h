@@ -36,9 +36,9 @@ struct batchio_ops {
 
 	/*
 	 * Optional. In batchio_submit(), for a request with BATCHIO_MAYINLINE or BATCHIO_MAYWAIT
-	 * that is not half of a pair. The backend may attempt it here. Returns true when batchio_request_result() said
-	 * that the request needs nothing more; false has the front end queue it, or what is left
-	 * of it.
+	 * that is not half of a pair. The backend may attempt it here. Returns true when
+	 * batchio_request_result() said that the request needs nothing more; false has the front
+	 * end queue it, or what is left of it.
 	 */
 	bool (*try_inline)(struct batchio *bio, struct batchio_request *req);
 

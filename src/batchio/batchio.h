@@ -182,10 +182,11 @@ struct batchio_request {
 
 /*
  * Queues a request. It starts at the next batchio_flush() or batchio_reap(), or at once where the
- * queue is full or BATCHIO_MAYINLINE or BATCHIO_MAYWAIT lets it. Never blocks for room: what the ring cannot take yet
- * waits in the handle. Returns 0, -EINVAL for a request that breaks the rules above, or -ECANCELED
- * from a done() that batchio_close() calls; done() will then not be called. A BATCHIO_LINK write is
- * not started before its sync has been submitted; anything else submitted in between is -EINVAL.
+ * queue is full or BATCHIO_MAYINLINE or BATCHIO_MAYWAIT lets it. Never blocks for room: what the
+ * ring cannot take yet waits in the handle. Returns 0, -EINVAL for a request that breaks the rules
+ * above, or -ECANCELED from a done() that batchio_close() calls; done() will then not be called. A
+ * BATCHIO_LINK write is not started before its sync has been submitted; anything else submitted in
+ * between is -EINVAL.
  */
 int batchio_submit(struct batchio *bio, struct batchio_request *req);
 

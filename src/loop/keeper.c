@@ -35,8 +35,10 @@ static bool wait_for_requests(struct loop_group *group)
 	while (poll(fds, 2, -1) < 0)
 		;
 	/* Unmounted: the loops see it, and one of them ends the group. */
-	if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL))
+	if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+		loop_pass_baton(group);
 		sleep_for(group, -1);
+	}
 	return !fds[0].revents && !(fds[1].revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 

@@ -252,7 +252,7 @@ static bool park(struct loop *loop)
 	struct transport *t = &loop->transport;
 
 	if (t->ready || t->armed || loop->number >= group->config.loops || !idle(loop) ||
-		!atomic_load(&group->resting))
+		!loop->wake_armed || !atomic_load(&group->resting))
 		return false;
 	if (!loop->baton_armed) {
 		loop->baton = (struct batchio_request){
@@ -288,6 +288,9 @@ static int rest(struct loop *loop, int patience)
 	struct transport *t = &loop->transport;
 	int n;
 
+	/* The wake-up came with something else, a moment ago. */
+	if (!loop->wake_armed)
+		return 0;
 	set_resting(loop, true);
 	/* Answers end as they are handed over: they are nothing to wake up for. */
 	n = batchio_reap(loop->bio, 1 + t->sending, patience);
@@ -466,6 +469,8 @@ void *loop_extra_main(void *arg)
 		error = run(loop);
 		if (error)
 			end_all(loop, error);
+		/* The others may have left all to this one. */
+		loop_pass_baton(group);
 	}
 	atomic_fetch_sub(&group->extra, 1);
 	end(loop);

@@ -8,15 +8,6 @@
 
 load ../support/helpers
 
-# Runs posix_tool over lines `COMMAND -> ANSWER` and compares the answers.
-expect() {
-	local script line
-	script=$(grep .)
-	while IFS= read -r line; do echo "${line%% -> *}"; done <<<"$script" >"$WORK/commands"
-	within 60 "$BUILD/tests/posix_tool" <"$WORK/commands" >"$WORK/answers" || return
-	diff <(echo "$script") <(paste -d '\t' "$WORK/commands" "$WORK/answers" | sed 's/\t/ -> /')
-}
-
 # settle within such a script, which has H open on the mount.
 settled() { # H
 	[[ $(stat_of sharing) == shared ]] || echo "fsync $1 -> ok"

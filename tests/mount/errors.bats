@@ -7,6 +7,7 @@
 # ci: exclusive
 
 load ../support/helpers
+load ../support/faulty
 
 setup() {
 	default_setup
@@ -14,26 +15,9 @@ setup() {
 }
 
 teardown() {
-	local type path pid
+	local pid
 	for pid in "${ACTORS[@]}"; do kill "$pid" 2>/dev/null || true; done
-	# The faulty source below only goes when batchiofs has gone.
-	while read -r type path; do
-		case $type in
-		fuse.batchiofs) within 30 "$BATCHIOFS" umount "$path" || true ;;
-		fuse.faultfs) within 30 fusermount3 -u "$path" || true ;;
-		esac
-	done < <(mounts_below "$WORK")
-	default_teardown
-}
-
-# A source that fails what it is told to; see faultfs_tool.c.
-faulty_source() {
-	mkdir "$WORK/behind"
-	within 10 "$BUILD/tests/faultfs_tool" "$WORK/behind" "$SRC" 3>&- 4>&- </dev/null
-}
-
-fault() { # RULE...
-	printf '%s\n' "$@" >"$SRC/.faultfs"
+	faulty_teardown
 }
 
 # What the source has seen so far, a line a call.

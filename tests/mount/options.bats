@@ -8,25 +8,6 @@
 
 load ../support/helpers
 
-# Expects a refusal: STATUS, and one line that has all of the given words.
-refused() { # STATUS WORD... -- COMMAND...
-	local expected=$1 words=() word
-	shift
-	while [[ $1 != -- ]]; do
-		words+=("$1")
-		shift
-	done
-	shift
-	run -"$expected" --separate-stderr within 20 "$@" 3>&- 4>&-
-	[ -z "$output" ]
-	[ "${#stderr_lines[@]}" -eq 1 ] || { echo "not one line: $stderr" && false; }
-	for word in "${words[@]}"; do
-		[[ $stderr == *"$word"* ]] || { echo "'$word' is not in: $stderr" && false; }
-	done
-	[ -z "$(mounts_below "$WORK")" ]
-	[ -z "$(daemons_below "$WORK")" ]
-}
-
 mount_with() { # OPTIONS
 	refused "${@:1:$#-1}" -- "$BATCHIOFS" "$SRC" "$MNT" -o "${!#}"
 }

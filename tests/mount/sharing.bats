@@ -7,25 +7,6 @@
 
 load ../support/helpers
 
-# Expects a refusal: STATUS, one line that has all of the given words, and no more mounts and daemons than before.
-refused() { # STATUS WORD... -- COMMAND...
-	local expected=$1 words=() word before
-	shift
-	while [[ $1 != -- ]]; do
-		words+=("$1")
-		shift
-	done
-	shift
-	before=$(mounts_below "$WORK" && daemons_below "$WORK")
-	run -"$expected" --separate-stderr within 20 "$@" 3>&- 4>&-
-	[ -z "$output" ]
-	[ "${#stderr_lines[@]}" -eq 1 ] || { echo "not one line: $stderr" && false; }
-	for word in "${words[@]}"; do
-		[[ $stderr == *"$word"* ]] || { echo "'$word' is not in: $stderr" && false; }
-	done
-	[ "$(mounts_below "$WORK" && daemons_below "$WORK")" = "$before" ]
-}
-
 # ---- what it comes to ----
 
 @test "auto is exclusive over the source itself, else shared" {

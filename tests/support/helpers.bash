@@ -222,3 +222,32 @@ stat_of() { # PATH
 checksums() { # DIR
 	(cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum)
 }
+
+# Runs posix_tool over lines `COMMAND -> ANSWER` and compares the answers.
+expect() {
+	local script line
+	script=$(grep .)
+	while IFS= read -r line; do echo "${line%% -> *}"; done <<<"$script" >"$WORK/commands"
+	within 60 "$BUILD/tests/posix_tool" <"$WORK/commands" >"$WORK/answers" || return
+	diff <(echo "$script") <(paste -d '\t' "$WORK/commands" "$WORK/answers" | sed 's/\t/ -> /')
+}
+
+# A command that must end with STATUS and one line on standard error that holds each WORD, and leave no mount and no
+# daemon behind that were not there before.
+refused() { # STATUS WORD... -- COMMAND...
+	local expected=$1 words=() word before
+	shift
+	while [[ $1 != -- ]]; do
+		words+=("$1")
+		shift
+	done
+	shift
+	before=$(mounts_below "$WORK" && daemons_below "$WORK")
+	run -"$expected" --separate-stderr within 20 "$@" 3>&- 4>&-
+	[ -z "$output" ]
+	[ "${#stderr_lines[@]}" -eq 1 ] || { echo "not one line: $stderr" && false; }
+	for word in "${words[@]}"; do
+		[[ $stderr == *"$word"* ]] || { echo "'$word' is not in: $stderr" && false; }
+	done
+	[ "$(mounts_below "$WORK" && daemons_below "$WORK")" = "$before" ]
+}
