@@ -131,7 +131,11 @@ mount_fs() {
 # leaks at that moment, which takes a while).
 umount_fs() { # [MOUNTPOINT]
 	local mnt=${1:-$MNT}
-	within 30 "$BATCHIOFS" umount "$mnt" || return
+	if ! within 30 "$BATCHIOFS" umount "$mnt"; then
+		echo "umount_fs: who uses $mnt:"
+		timeout 10 fuser -vm "$mnt" 2>&1 || true
+		return 1
+	fi
 	if is_mounted "$mnt"; then
 		echo "umount_fs: $mnt is still mounted"
 		return 1
