@@ -19,11 +19,12 @@ static int notify(int device, int code, struct iovec *iov, int count)
 	return writev(device, iov, count) < 0 ? -errno : 0;
 }
 
-int notify_entry(int device, fuse_ino_t parent, const char *name, size_t length)
+int notify_entry(int device, fuse_ino_t parent, const char *name, size_t length, bool drop)
 {
 	struct fuse_notify_inval_entry_out entry = {
 		.parent = parent,
 		.namelen = (uint32_t)length,
+		.flags = drop ? 0 : FUSE_EXPIRE_ONLY,
 	};
 	struct iovec iov[3] = {
 		[1] = {.iov_base = &entry, .iov_len = sizeof(entry)},

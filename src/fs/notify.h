@@ -14,10 +14,15 @@
 #define FS_NOTIFY_H
 
 #include <fuse_lowlevel.h>
+#include <stdbool.h>
 #include <stddef.h>
 
-/* The name in the directory parent, whether it stood for something or for nothing. */
-int notify_entry(int device, fuse_ino_t parent, const char *name, size_t length);
+/*
+ * The name in the directory parent, whether it stood for something or for nothing. drop: it goes at
+ * once, and whatever stands in or on it (a program's working directory, a mount) with it; else it
+ * is asked for before it is next used, and goes if it is gone (before Linux 6.2: it is dropped).
+ */
+int notify_entry(int device, fuse_ino_t parent, const char *name, size_t length, bool drop);
 
 /* Attributes and access control lists of ino. Waits for nobody. */
 int notify_attr(int device, fuse_ino_t ino);

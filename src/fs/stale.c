@@ -106,25 +106,26 @@ static int64_t delay(enum stale_what what, unsigned times)
 	return times < 5 ? STALE_AGAIN_MS : 1000;
 }
 
-static void again(struct stale *stale, fuse_ino_t ino, const char *name, enum stale_what what)
+/* False: there is no room for it. */
+static bool again(struct stale *stale, fuse_ino_t ino, const char *name, enum stale_what what)
 {
 	char *copy = NULL;
 
 	if (what == STALE_ENTRY && stale->again_names == STALE_AGAIN_NAMES)
-		return;
+		return false;
 	if (stale->n_again == stale->again_size) {
 		size_t size = stale->again_size ? 2 * stale->again_size : 64;
 		void *grown = realloc(stale->again, size * sizeof(*stale->again));
 
 		if (!grown)
-			return;
+			return false;
 		stale->again = grown;
 		stale->again_size = size;
 	}
 	if (what == STALE_ENTRY) {
 		copy = strdup(name);
 		if (!copy)
-			return;
+			return false;
 		stale->again_names++;
 	}
 	stale->again[stale->n_again++] = (struct stale_again){
@@ -133,6 +134,7 @@ static void again(struct stale *stale, fuse_ino_t ino, const char *name, enum st
 		.name = copy,
 		.what = what,
 	};
+	return true;
 }
 
 static int send(struct stale *stale, fuse_ino_t ino, const char *name, enum stale_what what)
@@ -140,7 +142,7 @@ static int send(struct stale *stale, fuse_ino_t ino, const char *name, enum stal
 	int result;
 
 	if (what == STALE_ENTRY)
-		result = notify_entry(stale->device, ino, name, strlen(name));
+		result = notify_entry(stale->device, ino, name, strlen(name), false);
 	else if (what == STALE_DATA)
 		result = notify_data(stale->device, ino);
 	else
@@ -152,9 +154,12 @@ static int send(struct stale *stale, fuse_ino_t ino, const char *name, enum stal
 
 static void tell(struct stale *stale, fuse_ino_t ino, const char *name, enum stale_what what)
 {
-	if (send(stale, ino, name, what) != -ENOENT)
-		return;
-	if (what == STALE_ENTRY || inode_known(stale->inodes, ino))
+	bool absent = send(stale, ino, name, what) == -ENOENT;
+
+	/* An answer on its way may bring a name back, there or not. */
+	if (what == STALE_ENTRY && !again(stale, ino, name, what))
+		notify_entry(stale->device, ino, name, strlen(name), true);
+	else if (what != STALE_ENTRY && absent && inode_known(stale->inodes, ino))
 		again(stale, ino, name, what);
 }
 
@@ -210,8 +215,9 @@ static bool tell_once_more(struct stale *stale, struct stale_again *item)
 	result = send(stale, item->ino, item->name, item->what);
 	item->times++;
 	item->due = now_ms() + delay(item->what, item->times);
-	return result == -ENOENT &&
-	       item->times < (item->what == STALE_ENTRY ? ENTRY_TIMES : INODE_TIMES);
+	if (item->what == STALE_ENTRY)
+		return item->times < ENTRY_TIMES;
+	return result == -ENOENT && item->times < INODE_TIMES;
 }
 
 bool stale_tell_again(struct stale *stale)

@@ -3,11 +3,11 @@
  * What the kernel keeps and shall keep no longer: collected without doubles, told in one go, told
  * again where it may have been too early. For watch.c and watch_event.c, on the watch's thread.
  *
- * Too early: the kernel has answered that it keeps nothing of it, but an answer to a request may be
- * on its way to it, made from what the source was before. An inode of the table is certain to come
- * to the kernel, or to leave the table, so it is told until one of both has happened. Of a name
- * nothing is certain; up to Linux 6.18 the kernel waits in the notification for the lookups of the
- * directory, later versions may not: so a name is told twice more.
+ * Too early: an answer to a request may be on its way to the kernel, made from what the source was
+ * before. An inode of the table that the kernel keeps nothing of is certain to come to it, or to
+ * leave the table, so it is told until one of both has happened. Of a name nothing is certain, and
+ * the answer for one that is asked for again may renew what was told to be old: so each name is
+ * told twice more, or, where there are too many, dropped.
  */
 #ifndef FS_STALE_H
 #define FS_STALE_H

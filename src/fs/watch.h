@@ -14,9 +14,10 @@
  * What makes it sound: an answer to the kernel is made from what the source was at a moment t, and
  * a change after t may be told to the kernel before the answer has reached it.
  * - Names: the kernel holds the directory's lock from before a lookup's request until its answer is
- *   in place, and takes the same lock to drop a name; so what is told meanwhile waits (stale.h for
- *   later kernels). A name asked for again is dropped, not only expired, by what is told: the
- *   answer cannot bring it back.
+ *   in place, and takes the same lock in a notification; so what is told meanwhile waits. A name
+ *   that is asked for again is so without the lock, and the answer may renew it: it is told again
+ *   (stale.h). It is not dropped: that would take a directory from under who works in it (getcwd(2)
+ *   fails then) or a mount off it, should the change have been its creation.
  * - Attributes: to an inode that the kernel has, it counts what is told, and takes no older answer
  *   (fuse's attr_version). The answers that it takes unseen (SETATTR, LINK, CREATE of what was
  * there already) get the short timeout. An inode that it hasn't yet is told again until it has

@@ -76,6 +76,20 @@ watched() {
 	change 'setfacl -m u:1234:r,u:500$attempt:r file' 'user:1234:r--' bash -c 'acl "$1"' - "$MNT/file"
 }
 
+# What is told late, of a directory that is used by then, must not take it away.
+@test "a directory that somebody else makes, entered at once, stays where it is" {
+	local i
+	watched
+	for i in {1..30}; do
+		mkdir "$SRC/d$i"
+		(cd "$MNT/d$i" && sleep 0.06 && [[ $(within 5 readlink /proc/self/cwd) == "$PWD" ]]) || { echo "d$i" && return 1; }
+	done
+	mkdir "$SRC/e"
+	(cd "$MNT/e" && sleep 1.5 && [[ $(within 5 readlink /proc/self/cwd) == "$PWD" ]])
+	# Gone is gone, also told so.
+	change 'rm -rf x; mkdir x; rmdir x' "gone" sh -c 'test -e "$1" || echo gone' - "$MNT/x"
+}
+
 @test "an access control list changed in the source counts at once" {
 	requires setfacl setpriv
 	echo secret >"$SRC/file"
