@@ -189,7 +189,7 @@ static bool put_off(struct fs *fs, const struct target *t, const struct stat *at
 	pthread_mutex_lock(&file->lock);
 	near = llabs((long long)(file->written_at - mtime)) <= PUT_OFF_NS;
 	if (near) {
-		file->mtime = attr->st_mtim;
+		file_told_mtime(file, attr);
 		file->mtime_due = true;
 	}
 	pthread_mutex_unlock(&file->lock);
@@ -227,8 +227,8 @@ static int fresh_but_times(
 	return 0;
 }
 
-/* What was put off is overtaken. */
-static void forget_mtime(struct fs *fs, fuse_ino_t ino)
+/* What was put off is overtaken, by a time that is set now: by attr's, or the source's clock's. */
+static void forget_mtime(struct fs *fs, fuse_ino_t ino, const struct stat *attr, bool now)
 {
 	struct file *file = file_find(fs->files, ino);
 
@@ -236,6 +236,8 @@ static void forget_mtime(struct fs *fs, fuse_ino_t ino)
 		return;
 	pthread_mutex_lock(&file->lock);
 	file->mtime_due = false;
+	file_told_mtime(file, attr);
+	file->mtime_known = !now;
 	pthread_mutex_unlock(&file->lock);
 	file_unref(fs->files, file);
 }
@@ -250,7 +252,7 @@ static int change(fuse_req_t req, const struct target *t, const struct stat *att
 	if (written_back(fs, to_set) && put_off(fs, t, attr))
 		return fresh_but_times(fs, t, attr, now);
 	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
-		forget_mtime(fs, t->ino);
+		forget_mtime(fs, t->ino, attr, to_set & FUSE_SET_ATTR_MTIME_NOW);
 	change_begin(fs);
 	result = set_all(req, t, attr, to_set);
 	change_end(fs, t->ino);

@@ -168,8 +168,11 @@ static void finish(struct data_op *head)
 	/* The requests' handles keep the file only until they are answered. */
 	file_ref(files, file);
 	pthread_mutex_lock(&file->lock);
-	if (written)
+	if (written) {
 		file->written_at = change_now();
+		/* Unless the kernel tells another one: it counts in ticks, the source may not. */
+		file->mtime_due |= head->written_back && file->mtime_known;
+	}
 	co_done(&file->queue, &head->op.call, &head->outcome, &answered);
 	take_calls(file, &calls);
 	pthread_mutex_unlock(&file->lock);
@@ -412,7 +415,8 @@ static bool push_early(struct fs *fs, struct file *file)
 		.op = {.kind = CO_SYNC, .full = file->full_syncs, .early = true},
 		.fs = fs,
 		.file = file,
-		.fd = file_any_fd(fs, oldest),
+		/* None is opened: that would look at the file, whose lock is held. */
+		.fd = handle_some_fd(oldest),
 	};
 	if (d->fd < 0)
 		return false;

@@ -229,11 +229,12 @@ static void reply_create(
 }
 
 /* The new file's own handle begins with the descriptor that it was made with, taken over. */
-static int keep_created(struct fs *fs, fuse_ino_t ino, int fd, struct fuse_open_out *out)
+static int keep_created(
+	struct fs *fs, const struct fuse_entry_param *entry, int fd, struct fuse_open_out *out)
 {
 	struct file *file;
 	int none = -1;
-	int result = file_keep(fs->files, ino, &file);
+	int result = file_keep(fs->files, entry->ino, &file);
 
 	*out = (struct fuse_open_out){.open_flags = FOPEN_KEEP_CACHE};
 	if (result < 0 || !atomic_compare_exchange_strong(&file->own.fd[0], &none, fd))
@@ -241,6 +242,7 @@ static int keep_created(struct fs *fs, fuse_ino_t ino, int fd, struct fuse_open_
 	if (result == 0) {
 		pthread_mutex_lock(&file->lock);
 		file->is_new = true;
+		file_told_mtime(file, &entry->attr);
 		pthread_mutex_unlock(&file->lock);
 		file_unref(fs->files, file);
 	}
@@ -262,7 +264,7 @@ static int create_or_open(fuse_req_t req, fuse_ino_t parent, const struct creati
 		result = learn_open(fs, fd, new->name ? &place : NULL, entry);
 	if (fd < 0 || result < 0)
 		return fd < 0 ? fd : result;
-	result = fs->config.no_opens ? keep_created(fs, entry->ino, steal_fd(&fd), out)
+	result = fs->config.no_opens ? keep_created(fs, entry, steal_fd(&fd), out)
 				     : add_opener(fs, entry->ino, steal_fd(&fd), new->flags, out);
 	if (result < 0)
 		inode_forget(fs->inodes, entry->ino, 1);

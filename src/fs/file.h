@@ -55,6 +55,7 @@ struct file {
 	 * goes, not at each of the kernel's messages.
 	 */
 	bool mtime_due;
+	bool mtime_known; /* mtime is what the kernel has, as far as it has told or was told */
 	struct timespec mtime;
 	int64_t written_at; /* exclusive: when the last write ended, as change_now() */
 	int64_t checked_at; /* exclusive: when a flush last looked for changes by others */
@@ -91,6 +92,12 @@ void file_overtaken(struct fs *fs, fuse_ino_t ino);
 
 /* outside_check() of what the source says of ino, a file of ours perhaps. */
 void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr);
+
+/* A new file's, as the kernel is told it: attr. */
+void file_told_mtime(struct file *file, const struct stat *attr);
+
+/* Puts a time of modification that is due in attr, for an answer. */
+void file_show_mtime(struct fs *fs, fuse_ino_t ino, struct stat *attr);
 
 /* Sets a time of modification that is due: true where it was another one. With file->lock held, or
  * nobody else to know file. */

@@ -214,18 +214,9 @@ static bool unsynced(const struct file *file)
 	return file->queue.changes != file->queue.clean_data && file->queue.changes > 1;
 }
 
-/* Any of the own handle's descriptors, or -1. */
-static int some_fd(const struct file *file)
-{
-	for (int i = 0; i < FD_VARIANTS; i++)
-		if (atomic_load(&file->own.fd[i]) >= 0)
-			return atomic_load(&file->own.fd[i]);
-	return -1;
-}
-
 static void write_back(struct file *file, unsigned flags)
 {
-	int fd = some_fd(file);
+	int fd = handle_some_fd(&file->own);
 	bool due;
 
 	pthread_mutex_lock(&file->lock);

@@ -162,3 +162,14 @@ uint64_t handle_count(struct handle_table *table)
 {
 	return atomic_load_explicit(&table->count, memory_order_relaxed);
 }
+
+int handle_some_fd(const struct handle *handle)
+{
+	for (int i = 0; i < FD_VARIANTS; i++) {
+		int fd = atomic_load(&handle->fd[i]);
+
+		if (fd >= 0)
+			return fd;
+	}
+	return -1;
+}

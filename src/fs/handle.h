@@ -66,6 +66,9 @@ void handle_free(struct handle_table *table, struct handle *handle);
 void handle_init_own(struct handle *handle, fuse_ino_t ino);
 void handle_close(struct handle *handle);
 
+/* Any descriptor of the handle that is open, or -1. */
+int handle_some_fd(const struct handle *handle);
+
 /* Open handles. */
 uint64_t handle_count(struct handle_table *table);
 

@@ -104,9 +104,10 @@ int namespace_learn(struct fs *fs, int fd, const struct stat *attr, const struct
 		return result;
 	if (place)
 		relist_found(fs->relist, place->parent, entry->ino);
-	if (fs->config.exclusive)
+	if (fs->config.exclusive) {
 		check(fs, entry->ino, attr);
-	else if (watch_generation(fs) != generation)
+		file_show_mtime(fs, entry->ino, &entry->attr);
+	} else if (watch_generation(fs) != generation)
 		look_again(fs, entry);
 	return 0;
 }

@@ -228,7 +228,7 @@ void file_overtaken(struct fs *fs, fuse_ino_t ino)
 	if (!file)
 		return;
 	pthread_mutex_lock(&file->lock);
-	file->mtime_due = false;
+	file->mtime_due = file->mtime_known = false;
 	co_changed(&file->queue);
 	pthread_mutex_unlock(&file->lock);
 	file_unref(fs->files, file);
@@ -250,6 +250,25 @@ void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr)
 	/* While one is under way, its time may show already. */
 	if (!writing)
 		outside_check(fs, ino, fd, attr, written_at);
+}
+
+void file_told_mtime(struct file *file, const struct stat *attr)
+{
+	file->mtime = attr->st_mtim;
+	file->mtime_known = true;
+}
+
+void file_show_mtime(struct fs *fs, fuse_ino_t ino, struct stat *attr)
+{
+	struct file *file = fs->config.writeback ? file_find(fs->files, ino) : NULL;
+
+	if (!file)
+		return;
+	pthread_mutex_lock(&file->lock);
+	if (file->mtime_due)
+		attr->st_mtim = file->mtime;
+	pthread_mutex_unlock(&file->lock);
+	file_unref(fs->files, file);
 }
 
 bool file_set_mtime(struct fs *fs, struct file *file, int fd)

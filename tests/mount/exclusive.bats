@@ -278,6 +278,18 @@ told() { # DIR
 	within 10 stat -c '%n %s %y' "$MNT"/* | diff "$WORK/before" -
 }
 
+@test "a file written as soon as it is made has the same time after a remount" {
+	requires_root
+	mount_fs
+	within 10 sh -c 'cd "$1" && for i in $(seq 40); do echo $i >f$i; done' - "$MNT"
+	within 10 stat -c '%n %.9Y' "$MNT"/* >"$WORK/before"
+	drop_caches
+	within 10 stat -c '%n %.9Y' "$MNT"/* | diff "$WORK/before" -
+	umount_fs
+	mount_fs
+	within 10 stat -c '%n %.9Y' "$MNT"/* | diff "$WORK/before" -
+}
+
 @test "more files than are kept: all that was written is there, and descriptors are bounded" {
 	requires_root
 	ulimit -S -n 300

@@ -45,10 +45,24 @@ default_teardown() {
 	done < <(mounts_below "$WORK")
 	if ! wait_no_daemon "$WORK" 10; then
 		echo "teardown: the daemon is still there after the unmount: pid $(daemons_below "$WORK" | xargs)"
+		what_daemons_do
 		failed=1
 	fi
 	clean_below "$WORK"
 	return $failed
+}
+
+# Where each thread of the daemons is, for a test that has failed.
+what_daemons_do() {
+	local pid task
+	for pid in $(daemons_below "$WORK"); do
+		for task in "/proc/$pid/task"/*; do
+			echo "thread ${task##*/}: $(cat "$task/syscall" 2>&1)"
+			cat "$task/stack" 2>/dev/null || true
+		done
+		ls -l "/proc/$pid/fd" 2>&1 || true
+		grep -l fuse.batchiofs /proc/[0-9]*/mountinfo 2>/dev/null | xargs -r ls -l || true
+	done
 }
 
 setup() {
