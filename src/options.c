@@ -62,8 +62,8 @@ static const struct option_def table[] = {
 		"strict: fsync is fsync; data: fsync and fdatasync are both fdatasync"},
 	{"watch", CHOICE, AT(watch), 0, 0, watch_words,
 		"of shared mounts. auto: where fanotify can be had (root), the kernel keeps names, "
-		"attributes and data until others change them in the source; none (the "
-		"default): for the timeouts"},
+		"attributes and data until others change them in the source; none: for the "
+		"timeouts"},
 	{"posix_locks", FLAG, AT(posix_locks), 0, 0, NULL,
 		"record locks (fcntl) are taken in the source too, against those who lock there"},
 	{"flock", FLAG, AT(flock), 0, 0, NULL,
@@ -340,7 +340,6 @@ int options_parse(struct options *options, int argc, char **argv)
 	(void)argc;
 	memset(options, 0, sizeof(*options));
 	options->queue_depth = 256;
-	options->watch = WATCH_NONE;
 	options->attr_timeout = options->entry_timeout = -1; /* not given */
 	while (*next && !error) {
 		const char *word = *next++;

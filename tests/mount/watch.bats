@@ -9,11 +9,6 @@
 
 load ../support/helpers
 
-eval "$(declare -f mount_fs | sed '1s/mount_fs/plain_mount_fs/')"
-mount_fs() {
-	plain_mount_fs watch=auto "$@"
-}
-
 # The command gives WANT through the mount within 100 ms from now. So long as it takes several times that without the
 # watch (the short timeout is a second, and what is looked at is warm), a slow machine gets a second and third chance.
 seen() { # WANT COMMAND...
@@ -331,7 +326,7 @@ watched() {
 	requires_user_mounts
 	chown 65534:65534 "$SRC" "$MNT"
 	echo one >"$SRC/file"
-	run -0 --separate-stderr as_user timeout 20 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND,watch=auto" 3>&- 4>&-
+	run -0 --separate-stderr as_user timeout 20 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND" 3>&- 4>&-
 	[[ $stderr == *"no watch on the source"*"after 1 s"*root* ]]
 	[ "$(as_user timeout 10 "$BATCHIOFS" stats "$MNT" | awk '$1 == "watch" { print $2 }')" = none ]
 	[ "$(as_user timeout 5 cat "$MNT/file")" = one ]
@@ -347,7 +342,7 @@ watched() {
 	requires_root
 	mkdir "$WORK/behind"
 	within 10 "$BUILD/tests/faultfs_tool" "$WORK/behind" "$SRC" 3>&- 4>&- </dev/null
-	run -0 --separate-stderr within 20 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND,watch=auto" 3>&- 4>&-
+	run -0 --separate-stderr within 20 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND" 3>&- 4>&-
 	[[ $stderr == *"no watch on the source"*"without this kernel's knowledge"* ]]
 	[ "$(stat_of watch)" = none ]
 	umount_fs
