@@ -247,7 +247,10 @@ watched() {
 	within 60 perl -e '
 		for my $i (2 .. 500) { open my $f, ">", "$ARGV[0]/d/$i" or die; print $f "$i changed\n"; }
 		unlink "$ARGV[0]/d/1"; open my $f, ">", "$ARGV[0]/d/new" or die; print $f "new\n";' "$SRC"
-	sleep 0.1
+	for _ in {1..50}; do
+		if [ "$(stat_of watched.overflows)" -gt 0 ]; then break; fi
+		sleep 0.1
+	done
 	[ "$(stat_of watched.overflows)" -gt 0 ]
 	seen new cat "$MNT/d/new"
 	[ ! -e "$MNT/d/1" ]
