@@ -252,6 +252,7 @@ expect() {
 
 # A command that must end with STATUS and one line on standard error that holds each WORD, and leave no mount and no
 # daemon behind that were not there before.
+# shellcheck disable=SC2154 # bats sets stderr and stderr_lines
 refused() { # STATUS WORD... -- COMMAND...
 	local expected=$1 words=() word before
 	shift

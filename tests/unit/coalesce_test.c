@@ -534,6 +534,83 @@ TEST(a_flush_does_not_cover_what_ends_while_it_runs)
 	CHECK(sync_op(2, true));
 }
 
+TEST(a_sync_shares_the_flush_in_flight_if_that_covers_all)
+{
+	struct co_call *flush;
+
+	fresh();
+	file.exclusive = true;
+	data(0, CO_WRITE, 0, K);
+	done(take(CO_WRITE, 0, K, 1), K, 0, 0);
+	CHECK(sync_op(1, false));
+	flush = take(CO_SYNC, 0, 0, 0);
+	CHECK(sync_op(2, false) && ops[2].taken);
+	/* A full one is more than that, and a write or a change since is not in it. */
+	CHECK(sync_op(3, true) && !ops[3].taken);
+	data(4, CO_WRITE, K, K);
+	done(take(CO_WRITE, K, K, 1), K, 0, 0);
+	CHECK(sync_op(5, false) && !ops[5].taken);
+	done(flush, 0, 0, 0);
+	CHECK_ANSWER(2, 0);
+	CHECK(!was_answered(3) && !was_answered(5));
+	done(take(CO_SYNC, 0, 0, 0), 0, 0, 0);
+	CHECK_ANSWER(3, 0);
+	CHECK_ANSWER(5, 0);
+}
+
+TEST(who_shares_a_flush_shares_its_failure)
+{
+	struct co_call *flush;
+
+	fresh();
+	file.exclusive = true;
+	data(0, CO_WRITE, 0, K);
+	done(take(CO_WRITE, 0, K, 1), K, 0, 0);
+	CHECK(sync_op(1, false));
+	flush = take(CO_SYNC, 0, 0, 0);
+	CHECK(sync_op(2, false));
+	done(flush, 0, 0, -EIO);
+	CHECK_ANSWER(1, -EIO);
+	CHECK_ANSWER(2, -EIO);
+}
+
+/* n writes and a sync. Whether a flush was wanted when so many had ended. */
+static bool round_of(unsigned n)
+{
+	bool wanted = false;
+
+	list_init(&answered);
+	for (unsigned i = 0; i < n; i++) {
+		data(i, CO_WRITE, i * K, K);
+		done(take(CO_WRITE, i * K, K, 1), K, 0, 0);
+		wanted |= co_wants_flush(&file);
+	}
+	CHECK(sync_op(n, false));
+	done(take(CO_SYNC, 0, 0, 0), 0, 0, 0);
+	return wanted;
+}
+
+TEST(a_flush_is_wanted_where_syncs_come_after_as_many_writes_each_time)
+{
+	fresh();
+	CHECK(!round_of(1) && !round_of(1) && !round_of(1) && !round_of(1));
+	fresh();
+	file.exclusive = true;
+	CHECK(!round_of(1));
+	CHECK(!round_of(1));
+	CHECK(!round_of(1));
+	CHECK(round_of(1));
+	/* It was one too early this time, and two are to be seen first. */
+	CHECK(round_of(2));
+	CHECK(!round_of(2));
+	CHECK(!round_of(2));
+	CHECK(round_of(2));
+	co_fail(&file, -EIO);
+	data(0, CO_WRITE, 0, K);
+	done(take(CO_WRITE, 0, K, 1), K, 0, 0);
+	CHECK(!co_wants_flush(&file));
+}
+
 TEST(the_flush_of_a_pair_covers_its_write_and_no_other)
 {
 	struct co_call *pair, *write;
