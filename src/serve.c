@@ -47,6 +47,7 @@ struct server {
 	const char *source;
 	const char *mountpoint;
 	bool exclusive; /* sharing, auto resolved */
+	struct stat seen; /* the source, when that was done */
 	bool remote; /* the source is another host's, or another daemon's */
 	bool uring;
 	unsigned loops;
@@ -116,6 +117,7 @@ static int choose_sharing(struct server *server)
 			strerror(errno));
 		return EXIT_USAGE;
 	}
+	server->seen = source;
 	server->remote = remote_source(fd);
 	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
 	if (options->sharing == SHARING_AUTO)
@@ -126,9 +128,13 @@ static int choose_sharing(struct server *server)
 	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
 }
 
-/* Once the source is open and before it may be mounted over. An exit status. */
+/*
+ * Once the source is open and before it may be mounted over. Where another mount has come between
+ * choose_sharing() and the opening, what was opened is not what was looked at. An exit status.
+ */
 static int claim_source(struct server *server)
 {
+	struct stat now;
 	const struct claim_wish wish = {
 		.exclusive = server->exclusive,
 		.source = server->source,
@@ -136,6 +142,13 @@ static int claim_source(struct server *server)
 		.source_fd = server->fs.root_fd,
 	};
 
+	if (fstat(server->fs.root_fd, &now) || now.st_dev != server->seen.st_dev ||
+		now.st_ino != server->seen.st_ino) {
+		log_error("cannot mount %s: something was mounted on it at this moment; "
+			  "'findmnt %s' shows what",
+			server->source, server->source);
+		return EXIT_MOUNT;
+	}
 	return claim_take(&server->claim, &wish) ? EXIT_MOUNT : EXIT_OK;
 }
 
@@ -514,6 +527,8 @@ int serve(const struct options *options, const char *source, const char *mountpo
 	if (fs_init(&server.fs, source, &config))
 		return EXIT_MOUNT;
 	status = claim_source(&server);
+	if (!status)
+		fs_watch(&server.fs);
 	server.signal_fd = block_signals();
 	if (!status)
 		status = server.signal_fd < 0 ? EXIT_SYSTEM : make_session(&server);

@@ -284,9 +284,13 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 		fs_destroy(fs);
 		return error;
 	}
+	return 0;
+}
+
+void fs_watch(struct fs *fs)
+{
 	if (fs->config.watch)
 		fs->watch = watch_new(fs);
-	return 0;
 }
 
 void fs_end(struct fs *fs)
