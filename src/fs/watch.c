@@ -233,15 +233,23 @@ static void read_events(struct watch *watch)
 	atomic_store(&watch->overflow_new, true);
 }
 
-/* All descriptors but our own and the standard three. */
+/*
+ * All descriptors but our own. The standard three, too, which the daemon gives up when the mount
+ * answers: whoever reads its messages waits for their end.
+ */
 static void leave_descriptors(struct watch *watch)
 {
+	int null;
 	int keep[] = {watch->fanotify_fd, watch->stop_fd, watch->device, watch->mounts.fd,
 		watch->root_fd};
 	unsigned from = 3;
 
 	if (unshare(CLONE_FILES) < 0)
 		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd <= 2; fd++)
+		if (null < 0 || dup2(null, fd) < 0)
+			close(fd);
 	/* In ascending order, the gaps between them. */
 	for (int last = 2; last >= 0;) {
 		int next = -1;
