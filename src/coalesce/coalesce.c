@@ -163,17 +163,27 @@ void co_changed(struct co_file *file)
 	file->changes++;
 }
 
+/* So often in a row makes a habit: of a write or two, and of more, which often come in other
+ * numbers (the kernel merges neighbours) and then cost a flush in vain. */
+#define HABIT_FEW  2
+#define HABIT_MANY 8
+
 void co_habit_note(struct co_habit *habit, unsigned writes)
 {
 	if (writes != habit->usual)
 		*habit = (struct co_habit){.usual = writes};
-	else if (habit->streak < CO_HABIT)
+	else if (habit->streak < HABIT_MANY)
 		habit->streak++;
+}
+
+bool co_habit_holds(const struct co_habit *habit)
+{
+	return habit->streak >= (habit->usual <= 2 ? HABIT_FEW : HABIT_MANY);
 }
 
 bool co_wants_flush(const struct co_file *file)
 {
-	return file->exclusive && file->habit.streak >= CO_HABIT &&
+	return file->exclusive && co_habit_holds(&file->habit) &&
 	       file->writes == file->habit.usual && file->unfinished_writes == 0 && !file->failed &&
 	       !file->flush && list_empty(&file->syncs);
 }

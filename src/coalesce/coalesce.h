@@ -94,11 +94,11 @@ struct co_habit {
 	unsigned streak; /* how often in a row it was so many */
 };
 
-/* That often in a row is a habit. */
-#define CO_HABIT 2
-
 /* A sync came after so many writes. */
 void co_habit_note(struct co_habit *habit, unsigned writes);
+
+/* The number is to be relied on. */
+bool co_habit_holds(const struct co_habit *habit);
 
 struct co_limits {
 	unsigned max_ops; /* data ops merged into one call, >= 1 */

@@ -44,9 +44,9 @@ bool habit_wants_flush(struct fs *fs, struct file *file)
 		file->queue.habit = habit = of_new_files(fs);
 	if (file->early_busy || !co_wants_flush(&file->queue))
 		return false;
-	/* The sync that confirms the guess makes up for this. */
+	/* Until a sync confirms the guess it is not made again. */
 	if (file->is_new) {
-		habit.streak--;
+		habit.streak = 1;
 		set_of_new_files(fs, &habit);
 	}
 	return true;
