@@ -124,12 +124,13 @@ static void read_record(const struct fanotify_event_info_header *header, struct 
 	}
 }
 
-static struct subject read_subject(const struct fanotify_event_metadata *event)
+/* at: where the event lies, by 4 bytes aligned as they all are. */
+static struct subject read_subject(const struct fanotify_event_metadata *event, const char *at)
 {
-	const char *at = (const char *)event + event->metadata_len;
-	const char *end = (const char *)event + event->event_len;
+	const char *end = at + event->event_len;
 	struct subject subject = {.name = ""};
 
+	at += event->metadata_len;
 	while (at + sizeof(struct fanotify_event_info_header) <= end) {
 		const struct fanotify_event_info_header *header = (const void *)at;
 
@@ -180,9 +181,10 @@ static bool object_changed(
 	return true;
 }
 
-static bool take(struct watch_events *events, const struct fanotify_event_metadata *event)
+static bool take(
+	struct watch_events *events, const struct fanotify_event_metadata *event, const char *at)
 {
-	struct subject subject = read_subject(event);
+	struct subject subject = read_subject(event, at);
 	bool known = false, clear = true;
 
 	if (event->mask & FAN_Q_OVERFLOW)
@@ -198,12 +200,16 @@ static bool take(struct watch_events *events, const struct fanotify_event_metada
 
 bool watch_events_take(struct watch_events *events, const char *buffer, size_t length)
 {
-	const struct fanotify_event_metadata *event = (const void *)buffer;
+	struct fanotify_event_metadata event;
+	const char *end = buffer + length;
 	bool clear = true, moved = false;
 
-	for (; FAN_EVENT_OK(event, length); event = FAN_EVENT_NEXT(event, length)) {
+	for (const char *at = buffer; (size_t)(end - at) >= sizeof(event); at += event.event_len) {
+		memcpy(&event, at, sizeof(event));
+		if (event.event_len < sizeof(event) || event.event_len > (size_t)(end - at))
+			break;
 		count(&events->count);
-		if (event->pid == events->self) {
+		if (event.pid == events->self) {
 			count(&events->own);
 			continue;
 		}
@@ -211,7 +217,7 @@ bool watch_events_take(struct watch_events *events, const char *buffer, size_t l
 		if (!moved)
 			atomic_fetch_add(&events->generation, 1);
 		moved = true;
-		clear &= take(events, event);
+		clear &= take(events, &event, at);
 	}
 	return clear;
 }
