@@ -112,7 +112,8 @@ int fs_lookup_child(
  * reached by path after. 0, or -errno with a message logged.
  */
 int fs_init(struct fs *fs, const char *source, const struct fs_config *config);
-/* Watches the source, where that is wanted and can be had. Once it is ours to mount, before that. */
+/* Watches the source, where that is wanted and can be had. Once it is ours to mount, before that.
+ */
 void fs_watch(struct fs *fs);
 /* The loops have ended: answers what still waits beside them. The session is still there. */
 void fs_end(struct fs *fs);
