@@ -78,6 +78,17 @@ bool loop_may_wait(void)
 	return true;
 }
 
+static void set_resting(struct loop *loop, bool resting)
+{
+	if (loop->resting == resting)
+		return;
+	loop->resting = resting;
+	if (resting)
+		atomic_fetch_add(&loop->group->resting, 1);
+	else
+		atomic_fetch_sub(&loop->group->resting, 1);
+}
+
 static void dispatch(struct loop *loop, struct request *req)
 {
 	struct loop_group *group = loop->group;
@@ -85,6 +96,8 @@ static void dispatch(struct loop *loop, struct request *req)
 	stat_add(&loop->stats
 			  .requests[req->opcode < STATS_OPCODES ? req->opcode : STATS_OPCODES - 1],
 		1);
+	/* It may take long: who is woken meanwhile shall not count on us. */
+	set_resting(loop, false);
 	req->answered = false;
 	loop->answered = false;
 	loop->current = req;
@@ -205,15 +218,6 @@ static void finish_work(struct loop *loop)
 		(size_t)loop->wake_armed + loop->baton_armed + loop->transport.armed)
 		if (batchio_reap(loop->bio, 1, 100) < 0)
 			break;
-}
-
-static void set_resting(struct loop *loop, bool resting)
-{
-	loop->resting = resting;
-	if (resting)
-		atomic_fetch_add(&loop->group->resting, 1);
-	else
-		atomic_fetch_sub(&loop->group->resting, 1);
 }
 
 /* Instead of sleeping, in vain or not: what is to go out goes first. */
