@@ -15,6 +15,8 @@
 #include "base/log.h"
 #include "loop/keeper.h"
 
+/* A parked loop looks around so often, whoever should have woken it. */
+#define PARK_MS 500
 /* A loop of the keeper's ends after this time without work. */
 #define IDLE_MS 2000
 
@@ -240,8 +242,7 @@ static void baton_done(struct batchio_request *baton, ssize_t result)
 	uint64_t taken;
 
 	loop->baton_armed = false;
-	if (result >= 0 && read(loop->group->baton_fd, &taken, sizeof(taken)) < 0 &&
-		errno != EAGAIN)
+	if (result >= 0 && read(loop->baton_fd, &taken, sizeof(taken)) < 0 && errno != EAGAIN)
 		log_error("loop %u: %s", loop->number, strerror(errno));
 }
 
@@ -261,19 +262,20 @@ static bool park(struct loop *loop)
 	if (!loop->baton_armed) {
 		loop->baton = (struct batchio_request){
 			.kind = BATCHIO_POLL,
-			.flags = BATCHIO_EXCLUSIVE,
-			.fd = group->baton_fd,
+			.fd = loop->baton_fd,
 			.events = POLLIN,
 			.done = baton_done,
 			.user = loop,
 		};
 		loop->baton_armed = batchio_submit(loop->bio, &loop->baton) == 0;
 	}
+	atomic_store(&loop->parked, true);
 	atomic_fetch_add(&group->parked, 1);
 	/* Who gets busy after this finds it parked. */
 	if (loop->baton_armed && atomic_load(&group->resting))
-		batchio_reap(loop->bio, 1 + t->sending, -1);
+		batchio_reap(loop->bio, 1 + t->sending, PARK_MS);
 	atomic_fetch_sub(&group->parked, 1);
+	atomic_store(&loop->parked, false);
 	return true;
 }
 
@@ -281,9 +283,18 @@ void loop_pass_baton(struct loop_group *group)
 {
 	uint64_t one = 1;
 
-	if (atomic_load(&group->parked) && write(group->baton_fd, &one, sizeof(one)) < 0 &&
-		errno != EAGAIN)
-		log_error("cannot wake another loop: %s", strerror(errno));
+	if (!atomic_load(&group->parked))
+		return;
+	for (unsigned n = 0; n < group->config.loops; n++) {
+		struct loop *loop = &group->loops[n];
+		bool parked = true;
+
+		if (!atomic_compare_exchange_strong(&loop->parked, &parked, false))
+			continue;
+		if (write(loop->baton_fd, &one, sizeof(one)) < 0)
+			log_error("cannot wake loop %u: %s", n, strerror(errno));
+		return;
+	}
 }
 
 /* Waits for what the loop has to do next. As batchio_reap(). */
@@ -390,6 +401,7 @@ static void end_all(struct loop *loop, int error)
 	int none = 0;
 
 	atomic_compare_exchange_strong(&group->error, &none, error);
+	atomic_store(&group->stopping, true);
 	if (error && error != -ENODEV)
 		log_error("loop %u ends: %s", loop->number, strerror(-error));
 	if (write(group->wake_fd, &one, sizeof(one)) < 0)
@@ -487,6 +499,7 @@ static void init_loop(struct loop_group *group, unsigned number)
 
 	loop->group = group;
 	loop->number = number;
+	loop->baton_fd = -1;
 	loop->transport.ops = group->config.transport;
 	loop->transport.fd = group->config.device;
 	loop->transport.pool = &group->pool;
@@ -500,6 +513,11 @@ static int start_threads(struct loop_group *group)
 
 	for (n = 0; n < group->config.loops + LOOP_EXTRA; n++)
 		init_loop(group, n);
+	for (n = 0; n < group->config.loops; n++) {
+		group->loops[n].baton_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (group->loops[n].baton_fd < 0)
+			return -EMFILE;
+	}
 	for (n = 0; n < group->config.loops && !error; n++) {
 		atomic_fetch_add(&group->running, 1);
 		error = -pthread_create(&group->loops[n].thread, NULL, loop_main, &group->loops[n]);
@@ -532,10 +550,9 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	pthread_cond_init(&group->start_cond, NULL);
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	group->baton_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->loops = calloc(config->loops + LOOP_EXTRA, sizeof(*group->loops));
 	result = request_pool_init(&group->pool, config->depth, config->payload);
-	if (group->wake_fd < 0 || group->ended_fd < 0 || group->baton_fd < 0)
+	if (group->wake_fd < 0 || group->ended_fd < 0)
 		result = -EMFILE;
 	else if (!group->loops)
 		result = -ENOMEM;
@@ -568,6 +585,9 @@ int loop_group_join(struct loop_group *group)
 		if (group->loops[n].thread_started)
 			pthread_join(group->loops[n].thread, NULL);
 	keeper_join(group);
+	for (unsigned n = 0; group->loops && n < group->config.loops; n++)
+		if (group->loops[n].baton_fd > 0)
+			close(group->loops[n].baton_fd);
 	free(group->loops);
 	group->loops = NULL;
 	if (group->pool.requests)
@@ -576,8 +596,6 @@ int loop_group_join(struct loop_group *group)
 		close(group->wake_fd);
 	if (group->ended_fd >= 0)
 		close(group->ended_fd);
-	if (group->baton_fd >= 0)
-		close(group->baton_fd);
 	pthread_cond_destroy(&group->start_cond);
 	pthread_mutex_destroy(&group->lock);
 	return atomic_load(&group->error);

@@ -58,7 +58,6 @@ struct loop_group {
 	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
 	atomic_uint resting; /* loops that wait for requests or look for them */
 	atomic_uint parked; /* loops that wait for the baton instead */
-	int baton_fd; /* eventfd: readable when one of these shall look for requests */
 	atomic_uint extra; /* of the keeper's loops, those that run */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
@@ -82,6 +81,8 @@ struct loop {
 	unsigned received; /* in this turn */
 	unsigned let_go; /* of these, those to be answered later */
 	bool answered; /* the one that is being dispatched */
+	int baton_fd; /* eventfd of its own: readable when it shall look for requests */
+	atomic_bool parked; /* counts among group->parked, and has not been given the baton */
 	bool resting; /* counts among group->resting */
 	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
