@@ -36,7 +36,7 @@ static bool wait_for_requests(struct loop_group *group)
 		;
 	/* Unmounted: the loops see it, and one of them ends the group. */
 	if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) {
-		loop_pass_baton(group);
+		baton_pass(group);
 		sleep_for(group, -1);
 	}
 	return !fds[0].revents && !(fds[1].revents & (POLLERR | POLLHUP | POLLNVAL));
@@ -107,7 +107,7 @@ static void *keeper_main(void *arg)
 			break;
 		if (taken(group) != before || !requests_wait(group))
 			continue;
-		loop_pass_baton(group);
+		baton_pass(group);
 		if (!sleep_for(group, TICK_MS))
 			break;
 		/* Without a buffer another loop takes nothing either. */

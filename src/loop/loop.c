@@ -15,8 +15,6 @@
 #include "base/log.h"
 #include "loop/keeper.h"
 
-/* A parked loop looks around so often, whoever should have woken it. */
-#define PARK_MS 500
 /* A loop of the keeper's ends after this time without work. */
 #define IDLE_MS 2000
 
@@ -37,12 +35,16 @@ void loop_set_current(struct request *req)
 	self->current = req;
 }
 
+/* Polls in flight. */
+static size_t polls(const struct loop *loop)
+{
+	return (size_t)loop->wake_armed + loop->baton.armed + loop->transport.armed;
+}
+
 /* Nothing is at work but answers on their way. */
 static bool idle(const struct loop *loop)
 {
-	return batchio_inflight(loop->bio) == (size_t)loop->wake_armed + loop->baton_armed +
-						      loop->transport.armed +
-						      loop->transport.sending;
+	return batchio_inflight(loop->bio) == polls(loop) + loop->transport.sending;
 }
 
 /* The request at hand is all that there is to do. */
@@ -69,26 +71,12 @@ bool loop_may_wait(void)
 	struct loop *loop = self;
 	struct loop_group *group = loop->group;
 
-	bool other = atomic_load(&group->resting) > loop->resting;
-
-	if (!lone(loop) || group->config.careful || !(other || atomic_load(&group->parked)) ||
-		atomic_load_explicit(&group->extra, memory_order_relaxed))
+	if (!lone(loop) || group->config.careful ||
+		atomic_load_explicit(&group->extra, memory_order_relaxed) ||
+		!(baton_other_waits(loop) || baton_pass(group)))
 		return false;
-	if (!other)
-		loop_pass_baton(group);
 	loop->waited = true;
 	return true;
-}
-
-static void set_resting(struct loop *loop, bool resting)
-{
-	if (loop->resting == resting)
-		return;
-	loop->resting = resting;
-	if (resting)
-		atomic_fetch_add(&loop->group->resting, 1);
-	else
-		atomic_fetch_sub(&loop->group->resting, 1);
 }
 
 static void dispatch(struct loop *loop, struct request *req)
@@ -99,7 +87,7 @@ static void dispatch(struct loop *loop, struct request *req)
 			  .requests[req->opcode < STATS_OPCODES ? req->opcode : STATS_OPCODES - 1],
 		1);
 	/* It may take long: who is woken meanwhile shall not count on us. */
-	set_resting(loop, false);
+	baton_set_waiting(loop, false);
 	req->answered = false;
 	loop->answered = false;
 	loop->current = req;
@@ -182,7 +170,7 @@ static int drain(struct loop *loop)
 	}
 	/* There is more than one loop can do. */
 	if (loop->received >= most)
-		loop_pass_baton(loop->group);
+		baton_pass(loop->group);
 	loop->received = 0;
 	return got < 0 ? got : 0;
 }
@@ -216,8 +204,7 @@ static int arm_wake(struct loop *loop)
 static void finish_work(struct loop *loop)
 {
 	loop->group->config.hooks.turn_end(loop, loop->group->config.hooks.user);
-	while (batchio_inflight(loop->bio) >
-		(size_t)loop->wake_armed + loop->baton_armed + loop->transport.armed)
+	while (batchio_inflight(loop->bio) > polls(loop))
 		if (batchio_reap(loop->bio, 1, 100) < 0)
 			break;
 }
@@ -230,86 +217,36 @@ static bool found_by_spinning(struct loop *loop)
 	if (loop->transport.ready || !idle(loop) || loop->transport.armed ||
 		batchio_flush(loop->bio) != 0 || batchio_reap(loop->bio, 0, 0) < 0)
 		return false;
-	set_resting(loop, true);
+	baton_set_waiting(loop, true);
 	found = spin_for_request(loop);
-	set_resting(loop, false);
+	baton_set_waiting(loop, false);
 	return found;
 }
 
-static void baton_done(struct batchio_request *baton, ssize_t result)
+int loop_reap_next(struct loop *loop, int timeout_ms)
 {
-	struct loop *loop = baton->user;
-	uint64_t taken;
-
-	loop->baton_armed = false;
-	if (result >= 0 && read(loop->baton_fd, &taken, sizeof(taken)) < 0 && errno != EAGAIN)
-		log_error("loop %u: %s", loop->number, strerror(errno));
+	/* Answers end as they are handed over: they are nothing to wake up for. */
+	return batchio_reap(loop->bio, 1 + loop->transport.sending, timeout_ms);
 }
 
-/*
- * One loop that waits for requests is enough: woken in turns, they would work on each other's
- * processors, and each in vain where the other is awake. The others wait for the baton, which is
- * passed on by who is going to be busy. True: the loop has waited for it.
- */
-static bool park(struct loop *loop)
+/* True: another loop waits for requests, and this one has waited for its turn. */
+static bool left_to_another(struct loop *loop)
 {
-	struct loop_group *group = loop->group;
-	struct transport *t = &loop->transport;
-
-	if (t->ready || t->armed || loop->number >= group->config.loops || !idle(loop) ||
-		!loop->wake_armed || !atomic_load(&group->resting))
-		return false;
-	if (!loop->baton_armed) {
-		loop->baton = (struct batchio_request){
-			.kind = BATCHIO_POLL,
-			.fd = loop->baton_fd,
-			.events = POLLIN,
-			.done = baton_done,
-			.user = loop,
-		};
-		loop->baton_armed = batchio_submit(loop->bio, &loop->baton) == 0;
-	}
-	atomic_store(&loop->parked, true);
-	atomic_fetch_add(&group->parked, 1);
-	/* Who gets busy after this finds it parked. */
-	if (loop->baton_armed && atomic_load(&group->resting))
-		batchio_reap(loop->bio, 1 + t->sending, PARK_MS);
-	atomic_fetch_sub(&group->parked, 1);
-	atomic_store(&loop->parked, false);
-	return true;
-}
-
-void loop_pass_baton(struct loop_group *group)
-{
-	uint64_t one = 1;
-
-	if (!atomic_load(&group->parked))
-		return;
-	for (unsigned n = 0; n < group->config.loops; n++) {
-		struct loop *loop = &group->loops[n];
-		bool parked = true;
-
-		if (!atomic_compare_exchange_strong(&loop->parked, &parked, false))
-			continue;
-		if (write(loop->baton_fd, &one, sizeof(one)) < 0)
-			log_error("cannot wake loop %u: %s", n, strerror(errno));
-		return;
-	}
+	return !loop->transport.ready && !loop->transport.armed && loop->wake_armed && idle(loop) &&
+	       baton_wait(loop);
 }
 
 /* Waits for what the loop has to do next. As batchio_reap(). */
 static int rest(struct loop *loop, int patience)
 {
-	struct transport *t = &loop->transport;
 	int n;
 
 	/* The wake-up came with something else, a moment ago. */
 	if (!loop->wake_armed)
 		return 0;
-	set_resting(loop, true);
-	/* Answers end as they are handed over: they are nothing to wake up for. */
-	n = batchio_reap(loop->bio, 1 + t->sending, patience);
-	set_resting(loop, false);
+	baton_set_waiting(loop, true);
+	n = loop_reap_next(loop, patience);
+	baton_set_waiting(loop, false);
 	return n;
 }
 
@@ -343,7 +280,7 @@ static int run(struct loop *loop)
 		if (error)
 			break;
 		answer_ended(loop);
-		if (park(loop) || found_by_spinning(loop))
+		if (left_to_another(loop) || found_by_spinning(loop))
 			continue;
 		if (!t->ready)
 			error = t->ops->arm(t);
@@ -351,10 +288,10 @@ static int run(struct loop *loop)
 			break;
 		/* Ready but out of requests: only a completion helps, here or on another loop. */
 		starved = t->ready && !loop->group->pool.available;
-		if (t->ready)
-			n = batchio_reap(loop->bio, starved ? 1 + t->sending : 0, starved ? 10 : 0);
+		if (starved)
+			n = loop_reap_next(loop, 10);
 		else
-			n = rest(loop, patience);
+			n = t->ready ? batchio_reap(loop->bio, 0, 0) : rest(loop, patience);
 		if (n < 0)
 			error = n;
 		else if (n == 0 && patience >= 0 && !t->ready && idle(loop))
@@ -486,7 +423,7 @@ void *loop_extra_main(void *arg)
 		if (error)
 			end_all(loop, error);
 		/* The others may have left all to this one. */
-		loop_pass_baton(group);
+		baton_pass(group);
 	}
 	atomic_fetch_sub(&group->extra, 1);
 	end(loop);
@@ -499,7 +436,7 @@ static void init_loop(struct loop_group *group, unsigned number)
 
 	loop->group = group;
 	loop->number = number;
-	loop->baton_fd = -1;
+	loop->baton.fd = -1;
 	loop->transport.ops = group->config.transport;
 	loop->transport.fd = group->config.device;
 	loop->transport.pool = &group->pool;
@@ -511,13 +448,10 @@ static int start_threads(struct loop_group *group)
 	unsigned n;
 	int error = 0;
 
-	for (n = 0; n < group->config.loops + LOOP_EXTRA; n++)
-		init_loop(group, n);
-	for (n = 0; n < group->config.loops; n++) {
-		group->loops[n].baton_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (group->loops[n].baton_fd < 0)
-			return -EMFILE;
-	}
+	for (n = 0; n < group->config.loops && !error; n++)
+		error = baton_open(&group->loops[n].baton);
+	if (error)
+		return error;
 	for (n = 0; n < group->config.loops && !error; n++) {
 		atomic_fetch_add(&group->running, 1);
 		error = -pthread_create(&group->loops[n].thread, NULL, loop_main, &group->loops[n]);
@@ -551,6 +485,8 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->loops = calloc(config->loops + LOOP_EXTRA, sizeof(*group->loops));
+	for (unsigned n = 0; group->loops && n < config->loops + LOOP_EXTRA; n++)
+		init_loop(group, n);
 	result = request_pool_init(&group->pool, config->depth, config->payload);
 	if (group->wake_fd < 0 || group->ended_fd < 0)
 		result = -EMFILE;
@@ -586,8 +522,7 @@ int loop_group_join(struct loop_group *group)
 			pthread_join(group->loops[n].thread, NULL);
 	keeper_join(group);
 	for (unsigned n = 0; group->loops && n < group->config.loops; n++)
-		if (group->loops[n].baton_fd > 0)
-			close(group->loops[n].baton_fd);
+		baton_close(&group->loops[n].baton);
 	free(group->loops);
 	group->loops = NULL;
 	if (group->pool.requests)

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 #include "batchio/batchio.h"
+#include "loop/baton.h"
 #include "loop/spin.h"
 #include "stats/stats.h"
 #include "transport/transport.h"
@@ -56,8 +57,7 @@ struct loop_group {
 	pthread_t keeper;
 	bool keeper_started;
 	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
-	atomic_uint resting; /* loops that wait for requests or look for them */
-	atomic_uint parked; /* loops that wait for the baton instead */
+	atomic_uint waiting; /* loops that wait for requests or look for them, see baton.h */
 	atomic_uint extra; /* of the keeper's loops, those that run */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
@@ -81,9 +81,7 @@ struct loop {
 	unsigned received; /* in this turn */
 	unsigned let_go; /* of these, those to be answered later */
 	bool answered; /* the one that is being dispatched */
-	int baton_fd; /* eventfd of its own: readable when it shall look for requests */
-	atomic_bool parked; /* counts among group->parked, and has not been given the baton */
-	bool resting; /* counts among group->resting */
+	struct baton baton;
 	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
 	struct request *current; /* being dispatched or answered, see loop_current() */
@@ -93,8 +91,8 @@ struct loop {
 	struct batchio *stats_bio; /* bio while it may be asked for its counters (group.lock) */
 	struct batchio_counters ended_io; /* the counters of those that were closed */
 	struct spin spin;
-	struct batchio_request wake, baton;
-	bool wake_armed, baton_armed;
+	struct batchio_request wake;
+	bool wake_armed;
 	bool thread_started;
 };
 
@@ -119,14 +117,14 @@ void loop_group_stats(struct loop_group *group, struct stats_sum *sum);
 /* Receives and dispatches a request if there is one: 1; 0, or -errno. For spin.c. */
 int loop_receive_one(struct loop *loop);
 
+/* Waits for something else to end than answers on their way. As batchio_reap(). For baton.c. */
+int loop_reap_next(struct loop *loop, int timeout_ms);
+
 /*
  * The one request at hand is all that the calling loop has to do, and another loop is there for the
  * next to come: it may wait for the source.
  */
 bool loop_may_wait(void);
-
-/* Wakes a parked loop to look for requests, if there is one. Any thread. */
-void loop_pass_baton(struct loop_group *group);
 
 /* The loop of the calling thread, or NULL. */
 struct loop *loop_self(void);
