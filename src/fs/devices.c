@@ -9,20 +9,16 @@
 #include <sys/sysmacros.h>
 
 #include "base/mountinfo.h"
+#include "base/reserve.h"
 
 enum { DEVICES = 1 << 16 };
 
 /* Address space only: most mounts have one device. */
 int devices_init(struct devices *devices)
 {
-	void *p = mmap(NULL, DEVICES * sizeof(*devices->seen), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
+	devices->seen = reserve(DEVICES * sizeof(*devices->seen));
 	pthread_mutex_init(&devices->lock, NULL);
-	if (p == MAP_FAILED)
-		return -ENOMEM;
-	devices->seen = p;
-	return 0;
+	return devices->seen ? 0 : -ENOMEM;
 }
 
 void devices_free(struct devices *devices)

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/reserve.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
@@ -45,9 +46,8 @@ int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out)
 
 	if (!table)
 		return -ENOMEM;
-	table->slots = mmap(NULL, FILE_SLOTS * sizeof(*table->slots), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (table->slots == MAP_FAILED) {
+	table->slots = reserve(FILE_SLOTS * sizeof(*table->slots));
+	if (!table->slots) {
 		free(table);
 		return -ENOMEM;
 	}

@@ -13,6 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/reserve.h"
+
 enum {
 	SLOTS_WANTED = 4 << 20,
 	SLOTS_LEAST = 64 << 10,
@@ -39,10 +41,7 @@ int handle_table_new(struct handle_table **out)
 	if (!table)
 		return -ENOMEM;
 	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !table->slots; n /= 2) {
-		void *p = mmap(NULL, n * sizeof(struct slot), PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		table->slots = p == MAP_FAILED ? NULL : p;
+		table->slots = reserve(n * sizeof(struct slot));
 		table->capacity = n;
 	}
 	if (!table->slots) {

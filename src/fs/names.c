@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/reserve.h"
+
 enum {
 	UNIT = 16, /* a reference is a place in the arena in units, + 1 */
 	CHUNK = 64 << 10,
@@ -18,14 +20,6 @@ struct name {
 	uint8_t length;
 	char text[];
 };
-
-static void *reserve(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
 
 int names_init(struct names *names)
 {

@@ -279,11 +279,7 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 		return error;
 	}
 	if (fs->config.writeback && fs->config.no_opens)
-		error = relist_new(fs, &fs->relist);
-	if (error) {
-		fs_destroy(fs);
-		return error;
-	}
+		fs->relist = relist_new(fs);
 	return 0;
 }
 

@@ -2,12 +2,12 @@
 /* Directories whose listing had better not be kept; see relist.h. */
 #include "fs/relist.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/reserve.h"
 #include "fs/aside.h"
 #include "fs/fs.h"
 
@@ -30,21 +30,19 @@ struct relist {
 	struct place *places;
 };
 
-int relist_new(struct fs *fs, struct relist **out)
+struct relist *relist_new(struct fs *fs)
 {
 	struct relist *relist = calloc(1, sizeof(*relist));
 
 	if (!relist)
-		return -ENOMEM;
+		return NULL;
 	relist->fs = fs;
-	relist->places = mmap(NULL, PLACES * sizeof(*relist->places), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (relist->places == MAP_FAILED) {
+	relist->places = reserve(PLACES * sizeof(*relist->places));
+	if (!relist->places) {
 		free(relist);
-		return -ENOMEM;
+		return NULL;
 	}
-	*out = relist;
-	return 0;
+	return relist;
 }
 
 void relist_free(struct relist *relist)

@@ -18,8 +18,8 @@
 struct fs;
 struct relist;
 
-/* *out is the caller's, freed by relist_free(). 0 or -ENOMEM. */
-int relist_new(struct fs *fs, struct relist **out);
+/* The caller's, freed by relist_free(). Without memory NULL, with which one does as well. */
+struct relist *relist_new(struct fs *fs);
 void relist_free(struct relist *relist);
 
 /* All that follows does nothing with NULL. Any thread. */

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/reserve.h"
+
 enum {
 	SLOTS_WANTED = 64 << 20,
 	SLOTS_LEAST = 1 << 20,
@@ -15,14 +17,6 @@ enum {
 };
 
 #define NO_CHUNK UINT32_MAX
-
-static void *reserve(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
 
 int slots_init(struct slots *slots)
 {

@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/reserve.h"
+
 int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_size)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -22,11 +24,8 @@ int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_
 	pool->memory_size = stride * count;
 	pool->requests = calloc(count, sizeof(*pool->requests));
 	/* Only pages that are used cost memory, and the free list is last in, first out. */
-	pool->memory = mmap(NULL, pool->memory_size, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!pool->requests || pool->memory == MAP_FAILED) {
-		if (pool->memory == MAP_FAILED)
-			pool->memory = NULL;
+	pool->memory = reserve(pool->memory_size);
+	if (!pool->requests || !pool->memory) {
 		request_pool_destroy(pool);
 		return -ENOMEM;
 	}
