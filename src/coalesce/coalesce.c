@@ -176,16 +176,17 @@ void co_habit_note(struct co_habit *habit, unsigned writes)
 		habit->streak++;
 }
 
-bool co_habit_holds(const struct co_habit *habit)
+/* The number is to be relied on. */
+static bool habit_holds(const struct co_habit *habit)
 {
 	return habit->streak >= (habit->usual <= 2 ? HABIT_FEW : HABIT_MANY);
 }
 
 bool co_wants_flush(const struct co_file *file)
 {
-	return file->exclusive && co_habit_holds(&file->habit) &&
-	       file->writes == file->habit.usual && file->unfinished_writes == 0 && !file->failed &&
-	       !file->flush && list_empty(&file->syncs);
+	return file->exclusive && habit_holds(&file->habit) && file->writes == file->habit.usual &&
+	       file->unfinished_writes == 0 && !file->failed && !file->flush &&
+	       list_empty(&file->syncs);
 }
 
 /* The flush in flight began after all that a sync arriving now has to see to (rule 6). */

@@ -97,9 +97,6 @@ struct co_habit {
 /* A sync came after so many writes. */
 void co_habit_note(struct co_habit *habit, unsigned writes);
 
-/* The number is to be relied on. */
-bool co_habit_holds(const struct co_habit *habit);
-
 struct co_limits {
 	unsigned max_ops; /* data ops merged into one call, >= 1 */
 	size_t max_bytes; /* bytes merged into one call; a single larger op still goes alone */

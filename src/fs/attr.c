@@ -180,20 +180,17 @@ static bool written_back(const struct fs *fs, int to_set)
  */
 static bool put_off(struct fs *fs, const struct target *t, const struct stat *attr)
 {
-	int64_t mtime = (int64_t)attr->st_mtim.tv_sec * 1000000000 + attr->st_mtim.tv_nsec;
-	struct file *file = file_find(fs->files, t->ino);
+	struct file *file = file_lock(fs->files, t->ino);
 	bool near;
 
 	if (!file)
 		return false;
-	pthread_mutex_lock(&file->lock);
-	near = llabs((long long)(file->written_at - mtime)) <= PUT_OFF_NS;
+	near = llabs((long long)(file->written_at - change_time(&attr->st_mtim))) <= PUT_OFF_NS;
 	if (near) {
 		file_told_mtime(file, attr);
 		file->mtime_due = true;
 	}
-	pthread_mutex_unlock(&file->lock);
-	file_unref(fs->files, file);
+	file_unlock(fs->files, file);
 	return near;
 }
 
@@ -230,16 +227,14 @@ static int fresh_but_times(
 /* What was put off is overtaken, by a time that is set now: by attr's, or the source's clock's. */
 static void forget_mtime(struct fs *fs, fuse_ino_t ino, const struct stat *attr, bool now)
 {
-	struct file *file = file_find(fs->files, ino);
+	struct file *file = file_lock(fs->files, ino);
 
 	if (!file)
 		return;
-	pthread_mutex_lock(&file->lock);
 	file->mtime_due = false;
-	file_told_mtime(file, attr);
+	file->mtime = attr->st_mtim;
 	file->mtime_known = !now;
-	pthread_mutex_unlock(&file->lock);
-	file_unref(fs->files, file);
+	file_unlock(fs->files, file);
 }
 
 /* Changes what is to be set; *now becomes what it is then. */

@@ -79,7 +79,10 @@ void file_unref(struct file_table *table, struct file *file);
 
 /* The file of ino, or NULL, with a reference. */
 struct file *file_find(struct file_table *table, fuse_ino_t ino);
-/* The same, made to be kept if there is none. 0 or -errno. */
+/* The same with its lock; file_unlock() gives back both. */
+struct file *file_lock(struct file_table *table, fuse_ino_t ino);
+void file_unlock(struct file_table *table, struct file *file);
+/* file_find(), but made to be kept if there is none. 0 or -errno. */
 int file_keep(struct file_table *table, fuse_ino_t ino, struct file **out);
 /* The kernel has forgotten ino: its kept file goes. */
 void file_forget(struct file_table *table, fuse_ino_t ino);
@@ -93,7 +96,7 @@ void file_overtaken(struct fs *fs, fuse_ino_t ino);
 /* outside_check() of what the source says of ino, a file of ours perhaps. */
 void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr);
 
-/* A new file's, as the kernel is told it: attr. */
+/* The kernel has the time of modification of attr. With file->lock held. */
 void file_told_mtime(struct file *file, const struct stat *attr);
 
 /* Puts a time of modification that is due in attr, for an answer. */

@@ -404,6 +404,21 @@ struct file *file_find(struct file_table *table, fuse_ino_t ino)
 	return file;
 }
 
+struct file *file_lock(struct file_table *table, fuse_ino_t ino)
+{
+	struct file *file = file_find(table, ino);
+
+	if (file)
+		pthread_mutex_lock(&file->lock);
+	return file;
+}
+
+void file_unlock(struct file_table *table, struct file *file)
+{
+	pthread_mutex_unlock(&file->lock);
+	file_unref(table, file);
+}
+
 int file_keep(struct file_table *table, fuse_ino_t ino, struct file **out)
 {
 	struct file *made;

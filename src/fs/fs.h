@@ -67,7 +67,7 @@ struct fs {
 	_Atomic int64_t names_changed_at; /* and when last */
 	_Atomic unsigned changing; /* changes under way */
 	_Atomic uint64_t outside; /* changes by others */
-	_Atomic uint64_t new_file_habit; /* of files just made, packed; data.c's */
+	_Atomic uint64_t new_file_habit; /* of files just made, packed; habit.c's */
 	bool initialised; /* fs_init() done */
 };
 

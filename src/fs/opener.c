@@ -211,41 +211,35 @@ void opener_put(struct fs *fs, struct opener *opener)
 
 void file_changed(struct fs *fs, fuse_ino_t ino)
 {
-	struct file *file = file_find(fs->files, ino);
+	struct file *file = file_lock(fs->files, ino);
 
 	if (!file)
 		return;
-	pthread_mutex_lock(&file->lock);
 	co_changed(&file->queue);
-	pthread_mutex_unlock(&file->lock);
-	file_unref(fs->files, file);
+	file_unlock(fs->files, file);
 }
 
 void file_overtaken(struct fs *fs, fuse_ino_t ino)
 {
-	struct file *file = file_find(fs->files, ino);
+	struct file *file = file_lock(fs->files, ino);
 
 	if (!file)
 		return;
-	pthread_mutex_lock(&file->lock);
 	file->mtime_due = file->mtime_known = false;
 	co_changed(&file->queue);
-	pthread_mutex_unlock(&file->lock);
-	file_unref(fs->files, file);
+	file_unlock(fs->files, file);
 }
 
 void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr)
 {
-	struct file *file = fs->config.exclusive ? file_find(fs->files, ino) : NULL;
+	struct file *file = fs->config.exclusive ? file_lock(fs->files, ino) : NULL;
 	int64_t written_at = 0;
 	bool writing = false;
 
 	if (file) {
-		pthread_mutex_lock(&file->lock);
 		writing = file->queue.unfinished_writes > 0;
 		written_at = file->written_at;
-		pthread_mutex_unlock(&file->lock);
-		file_unref(fs->files, file);
+		file_unlock(fs->files, file);
 	}
 	/* While one is under way, its time may show already. */
 	if (!writing)
@@ -260,15 +254,13 @@ void file_told_mtime(struct file *file, const struct stat *attr)
 
 void file_show_mtime(struct fs *fs, fuse_ino_t ino, struct stat *attr)
 {
-	struct file *file = fs->config.writeback ? file_find(fs->files, ino) : NULL;
+	struct file *file = fs->config.writeback ? file_lock(fs->files, ino) : NULL;
 
 	if (!file)
 		return;
-	pthread_mutex_lock(&file->lock);
 	if (file->mtime_due)
 		attr->st_mtim = file->mtime;
-	pthread_mutex_unlock(&file->lock);
-	file_unref(fs->files, file);
+	file_unlock(fs->files, file);
 }
 
 bool file_set_mtime(struct fs *fs, struct file *file, int fd)
@@ -282,8 +274,7 @@ bool file_set_mtime(struct fs *fs, struct file *file, int fd)
 	file->mtime_due = false;
 	/* Of a deleted one nobody will ask. */
 	if (fstat(fd, &now) == 0 &&
-		(now.st_nlink == 0 || (now.st_mtim.tv_sec == file->mtime.tv_sec &&
-					      now.st_mtim.tv_nsec == file->mtime.tv_nsec)))
+		(now.st_nlink == 0 || change_time(&now.st_mtim) == change_time(&file->mtime)))
 		return false;
 	snprintf(number, sizeof(number), "%d", fd);
 	change_begin(fs);

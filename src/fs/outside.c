@@ -16,9 +16,9 @@
 /* Each is counted; so many are worth a line of their own. */
 #define LOGGED_MOST 100
 
-static int64_t nanoseconds(const struct timespec *t)
+int64_t change_time(const struct timespec *time)
 {
-	return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+	return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
 }
 
 int64_t change_now(void)
@@ -26,7 +26,7 @@ int64_t change_now(void)
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	return nanoseconds(&now);
+	return change_time(&now);
 }
 
 void change_begin(struct fs *fs)
@@ -91,7 +91,7 @@ static void tell(struct fs *fs, fuse_ino_t ino, int fd)
 
 void outside_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr, int64_t data)
 {
-	int64_t ctime = nanoseconds(&attr->st_ctim);
+	int64_t ctime = change_time(&attr->st_ctim);
 
 	if (!fs->config.exclusive || ctime <= data || ctime <= atomic_load(&fs->names_changed_at) ||
 		atomic_load(&fs->changing) || !inode_news(fs->inodes, ino, ctime))

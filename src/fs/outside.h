@@ -27,7 +27,8 @@ void change_made(struct fs *fs);
 /* It has ended, and the caller has seen to the rest (inode_changed()). */
 void change_over(struct fs *fs);
 
-/* Now, as change times are compared: nanoseconds since 1970. */
+/* A time as change times are compared: nanoseconds since 1970. And now. */
+int64_t change_time(const struct timespec *time);
 int64_t change_now(void);
 
 /*
