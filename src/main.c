@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mountinfo.h"
+#include "base/terminal.h"
 #include "cmd/cmd.h"
 #include "options.h"
 #include "serve.h"
@@ -113,17 +114,10 @@ static int check_device(void)
 static void background_ready(void *user)
 {
 	int *parent = user;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	char ready = 1;
 
 	log_to_syslog();
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		dup2(null, STDERR_FILENO);
-		if (null > STDERR_FILENO)
-			close(null);
-	}
+	terminal_leave();
 	if (write(*parent, &ready, 1) != 1)
 		log_warning("nobody waited for the mount to be ready");
 	close(*parent);

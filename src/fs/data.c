@@ -142,7 +142,6 @@ static void answer_all(struct list *answered)
 /* ---- calls to the backend ---- */
 
 static void start_calls(struct list *calls);
-static bool flush_early(struct fs *fs, struct file *file);
 
 /* The taken calls of a file, as a list. Under the file's lock. */
 static void take_calls(struct file *file, struct list *calls)
@@ -154,19 +153,65 @@ static void take_calls(struct file *file, struct list *calls)
 		list_add_tail(&head_of(call)->start, calls);
 }
 
+/* What else than writes a sync has to see to. The lock is held. */
+static void note_changes(struct data_op *d)
+{
+	uint64_t names = atomic_load(&d->fs->names_changed);
+	struct file *file = d->file;
+
+	/* Names come and go without a word of whose: all files have changed then. */
+	if (file->names_seen != names)
+		co_changed(&file->queue);
+	file->names_seen = names;
+}
+
+/*
+ * Where a sync comes each time after so many writes, its flush begins when these have ended, and
+ * the sync joins it: a message less to wait for. Pushes the operation of such a flush of file.
+ * False: there is nothing to do. The lock is held, and the caller's reference becomes the
+ * operation's.
+ */
+static bool push_early(struct fs *fs, struct file *file)
+{
+	struct data_op *d = file->early ? file->early : malloc(sizeof(*d));
+	struct handle *oldest = list_entry(file->handles.next, struct handle, node);
+
+	file->early = d;
+	if (!d || list_empty(&file->handles))
+		return false;
+	*d = (struct data_op){
+		.op = {.kind = CO_SYNC, .full = file->full_syncs, .early = true},
+		.fs = fs,
+		.file = file,
+		/* None is opened: that would look at the file, whose lock is held. */
+		.fd = handle_some_fd(oldest),
+	};
+	if (d->fd < 0)
+		return false;
+	note_changes(d);
+	if (!co_push(&file->queue, &d->op))
+		return false;
+	file->early_busy = true;
+	stat_add(&loop_self()->stats.syncs_early, 1);
+	return true;
+}
+
 /* A call has ended: answers its requests, and starts what waited for it. */
 static void finish(struct data_op *head)
 {
 	struct fs *fs = head->fs;
-	struct file_table *files = fs->files;
 	struct file *file = head->file;
 	bool written = fs->config.exclusive && head->op.kind == CO_WRITE;
+	bool good = !head->outcome.error;
+	bool expected;
 	struct list answered;
 	struct list calls;
+	struct list early;
 
 	list_init(&answered);
+	list_init(&early);
 	/* The requests' handles keep the file only until they are answered. */
-	file_ref(files, file);
+	file_ref(fs->files, file);
 	pthread_mutex_lock(&file->lock);
 	if (written) {
 		file->written_at = change_now();
@@ -175,11 +220,16 @@ static void finish(struct data_op *head)
 	}
 	co_done(&file->queue, &head->op.call, &head->outcome, &answered);
 	take_calls(file, &calls);
+	expected = written && good && habit_wants_flush(fs, file) && push_early(fs, file);
+	if (expected)
+		take_calls(file, &early);
 	pthread_mutex_unlock(&file->lock);
 	start_calls(&calls);
 	answer_all(&answered);
-	if (!written || !flush_early(fs, file))
-		file_unref(files, file);
+	/* Whoever was answered does not wait for this; and it keeps the reference. */
+	start_calls(&early);
+	if (!expected)
+		file_unref(fs->files, file);
 }
 
 static void data_done(struct batchio_request *io, ssize_t result)
@@ -385,66 +435,6 @@ static struct data_op *new_op(fuse_req_t req, enum co_kind kind, uint64_t offset
 	d->op.offset = offset;
 	d->op.len = len;
 	return d;
-}
-
-/* What else than writes a sync has to see to. The lock is held. */
-static void note_changes(struct data_op *d)
-{
-	uint64_t names = atomic_load(&d->fs->names_changed);
-	struct file *file = d->file;
-
-	/* Names come and go without a word of whose: all files have changed then. */
-	if (file->names_seen != names)
-		co_changed(&file->queue);
-	file->names_seen = names;
-}
-
-/* ---- flushes that begin before they are asked for ---- */
-
-/* The operation of an early flush of file, pushed. False: there is nothing to do. The lock is held.
- */
-static bool push_early(struct fs *fs, struct file *file)
-{
-	struct data_op *d = file->early ? file->early : malloc(sizeof(*d));
-	struct handle *oldest = list_entry(file->handles.next, struct handle, node);
-
-	file->early = d;
-	if (!d || list_empty(&file->handles))
-		return false;
-	*d = (struct data_op){
-		.op = {.kind = CO_SYNC, .full = file->full_syncs, .early = true},
-		.fs = fs,
-		.file = file,
-		/* None is opened: that would look at the file, whose lock is held. */
-		.fd = handle_some_fd(oldest),
-	};
-	if (d->fd < 0)
-		return false;
-	note_changes(d);
-	return co_push(&file->queue, &d->op);
-}
-
-/*
- * Writes to file have been answered. Where a sync came each time after so many, its flush begins
- * now, and the sync joins it: a message less to wait for. True: it did, and took over the caller's
- * reference.
- */
-static bool flush_early(struct fs *fs, struct file *file)
-{
-	struct list calls;
-	bool begins;
-
-	list_init(&calls);
-	pthread_mutex_lock(&file->lock);
-	begins = habit_wants_flush(fs, file) && push_early(fs, file);
-	if (begins) {
-		file->early_busy = true;
-		stat_add(&loop_self()->stats.syncs_early, 1);
-		take_calls(file, &calls);
-	}
-	pthread_mutex_unlock(&file->lock);
-	start_calls(&calls);
-	return begins;
 }
 
 /* Queues d for its file. */

@@ -30,6 +30,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/terminal.h"
 #include "fs/fs.h"
 #include "fs/remote.h"
 #include "fs/stale.h"
@@ -239,17 +240,14 @@ static void read_events(struct watch *watch)
  */
 static void leave_descriptors(struct watch *watch)
 {
-	int null;
 	int keep[] = {watch->fanotify_fd, watch->stop_fd, watch->device, watch->mounts.fd,
 		watch->root_fd};
 	unsigned from = 3;
 
 	if (unshare(CLONE_FILES) < 0)
 		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd <= 2; fd++)
-		if (null < 0 || dup2(null, fd) < 0)
-			close(fd);
+	if (!terminal_leave())
+		close_range(0, 2, 0);
 	/* In ascending order, the gaps between them. */
 	for (int last = 2; last >= 0;) {
 		int next = -1;
