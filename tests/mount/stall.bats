@@ -5,6 +5,7 @@
 # everything goes on.
 
 load ../support/helpers
+load ../support/faulty
 
 setup() {
 	default_setup
@@ -13,16 +14,9 @@ setup() {
 }
 
 teardown() {
-	local type path
 	thaw
 	[[ -z $FROZEN ]] || fsfreeze -u "$FROZEN" || true
-	while read -r type path; do
-		case $type in
-		fuse.batchiofs) within 30 "$BATCHIOFS" umount "$path" || true ;;
-		fuse.faultfs) within 30 umount -l "$path" || true ;;
-		esac
-	done < <(mounts_below "$WORK")
-	default_teardown
+	faulty_teardown umount -l
 }
 
 # A FUSE file system at DIR with 24 files, whose daemon can be stopped. Sets SLOW to its process id.

@@ -14,12 +14,14 @@ fault() { # RULE...
 }
 
 # The faulty source below only goes when batchiofs has gone. A file with a teardown of its own calls this from it.
-faulty_teardown() {
+# COMMAND unmounts a faultfs.
+faulty_teardown() { # [COMMAND...]
 	local type path
+	(($#)) || set -- fusermount3 -u
 	while read -r type path; do
 		case $type in
 		fuse.batchiofs) within 30 "$BATCHIOFS" umount "$path" || true ;;
-		fuse.faultfs) within 30 fusermount3 -u "$path" || true ;;
+		fuse.faultfs) within 30 "$@" "$path" || true ;;
 		esac
 	done < <(mounts_below "$WORK")
 	default_teardown

@@ -534,7 +534,8 @@ TEST(a_flush_does_not_cover_what_ends_while_it_runs)
 	CHECK(sync_op(2, true));
 }
 
-TEST(a_sync_shares_the_flush_in_flight_if_that_covers_all)
+/* Of an exclusive file with one write: the flush that sync 1 has begun, and that sync 2 shares. */
+static struct co_call *shared_flush(void)
 {
 	struct co_call *flush;
 
@@ -545,6 +546,13 @@ TEST(a_sync_shares_the_flush_in_flight_if_that_covers_all)
 	CHECK(sync_op(1, false));
 	flush = take(CO_SYNC, 0, 0, 0);
 	CHECK(sync_op(2, false) && ops[2].taken);
+	return flush;
+}
+
+TEST(a_sync_shares_the_flush_in_flight_if_that_covers_all)
+{
+	struct co_call *flush = shared_flush();
+
 	/* A full one is more than that, and a write or a change since is not in it. */
 	CHECK(sync_op(3, true) && !ops[3].taken);
 	data(4, CO_WRITE, K, K);
@@ -560,16 +568,7 @@ TEST(a_sync_shares_the_flush_in_flight_if_that_covers_all)
 
 TEST(who_shares_a_flush_shares_its_failure)
 {
-	struct co_call *flush;
-
-	fresh();
-	file.exclusive = true;
-	data(0, CO_WRITE, 0, K);
-	done(take(CO_WRITE, 0, K, 1), K, 0, 0);
-	CHECK(sync_op(1, false));
-	flush = take(CO_SYNC, 0, 0, 0);
-	CHECK(sync_op(2, false));
-	done(flush, 0, 0, -EIO);
+	done(shared_flush(), 0, 0, -EIO);
 	CHECK_ANSWER(1, -EIO);
 	CHECK_ANSWER(2, -EIO);
 }
