@@ -54,6 +54,7 @@ struct server {
 	struct fs fs;
 	struct fuse_session *session;
 	struct mount_entry mount; /* ours, once mounted */
+	uint64_t mount_id; /* its unique one, 0 where there is none */
 	struct claim claim;
 	struct control control;
 	int signal_fd;
@@ -283,10 +284,13 @@ static int make_session(struct server *server)
 	return status;
 }
 
+/* After the end of ours its numbers may be those of somebody's next mount at the same place. */
 static bool still_mounted(const struct server *server)
 {
 	struct mount_entry now;
 
+	if (server->mount_id)
+		return mountinfo_unique_id(server->mountpoint) == server->mount_id;
 	return !mountinfo_find(server->mountpoint, &now) && now.major == server->mount.major &&
 	       now.minor == server->mount.minor;
 }
@@ -371,6 +375,7 @@ static int mount_and_start(struct server *server)
 		fuse_session_unmount(server->session);
 		return EXIT_SYSTEM;
 	}
+	server->mount_id = mountinfo_unique_id(server->mountpoint);
 	atomic_store(&server->fs.own_dev, makedev(server->mount.major, server->mount.minor));
 	status = start_loops(server);
 	if (status) {
@@ -484,8 +489,9 @@ static int run_mount(struct server *server, serve_ready *ready, void *user)
 	ready(user);
 	run(server);
 	error = loop_group_join(&server->fs.loops);
-	fs_end(&server->fs);
+	/* First, as our numbers are soon free for another mount. */
 	detach(server);
+	fs_end(&server->fs);
 	return error == -ENODEV || error == 0 ? EXIT_OK : EXIT_SYSTEM;
 }
 

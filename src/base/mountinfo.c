@@ -3,9 +3,11 @@
 #include "base/mountinfo.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 
@@ -125,6 +127,19 @@ int mountinfo_find(const char *point, struct mount_entry *out)
 int mountinfo_find_id(const char *file, unsigned id, struct mount_entry *out)
 {
 	return find(file, &(struct search){.id = &id, .out = out});
+}
+
+uint64_t mountinfo_unique_id(const char *point)
+{
+	/* Headers may be older than the kernel. */
+	const unsigned unique = 0x4000; /* STATX_MNT_ID_UNIQUE */
+	struct statx stat;
+
+	if (statx(AT_FDCWD, point, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+		    unique, &stat) ||
+		!(stat.stx_mask & unique))
+		return 0;
+	return stat.stx_mnt_id;
 }
 
 bool mountinfo_elsewhere(const struct mount_entry *mount)

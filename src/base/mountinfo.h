@@ -8,6 +8,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Where the kernel lists the mounts that this process sees. */
@@ -36,6 +37,13 @@ void mountinfo_unescape(char *s);
 /* The topmost mount at exactly the path `point` (absolute, resolved). 0, -ENOENT where nothing is
  * mounted there, or -errno. */
 int mountinfo_find(const char *point, struct mount_entry *out);
+
+/*
+ * A number of the topmost mount at the path that no other mount ever gets, unlike id and st_dev,
+ * which go to the next one; 0 where the kernel (before 6.8) has none. Asks nothing of what is
+ * mounted.
+ */
+uint64_t mountinfo_unique_id(const char *point);
 
 /* Is the file system of `mount`, which was unmounted, still mounted at another place (a bind
  * mount)? */

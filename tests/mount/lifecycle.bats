@@ -230,6 +230,26 @@ use_it() { # ROUNDS
 	acknowledged_is_in_the_source "$END"
 }
 
+# The kernel gives the numbers of the first mount to the second while the first one's daemon still closes its files.
+@test "a daemon that ends late leaves the next mount at its place alone" {
+	local file
+	for _ in {1..4}; do
+		mount_fs sharing=shared
+		within 10 sh -c 'mkdir -p "$1/d" && cd "$1/d" && seq 300 | xargs touch' - "$MNT"
+		exec {file}>"$MNT/open"
+		within 10 "$BATCHIOFS" umount -l "$MNT"
+		exec {file}>&-
+		mount_fs sharing=shared
+		for _ in {1..100}; do
+			[[ $(daemons_below "$MNT" | wc -l) == 1 ]] && break
+			sleep 0.05
+		done
+		is_mounted "$MNT"
+		[ "$(within 10 ls "$MNT/d" | wc -l)" = 300 ]
+		umount_fs
+	done
+}
+
 # ---- Two at once ----
 
 @test "two mounts of one source see each other's changes once the timeouts are over" {
