@@ -143,14 +143,14 @@ watched() {
 	watched
 	[ "$(within 10 head -c 1 "$MNT/file")" = a ]
 	requires python3
-	python3 - "$SRC/file" <<-'EOF'
+	cat >"$WORK/through_mapping.py" <<-'EOF'
 		import mmap, sys
 		with open(sys.argv[1], "r+b") as f:
 		    m = mmap.mmap(f.fileno(), 4096)
-		    m[0] = ord("b")
+		    m[0] = ord(sys.argv[2])
 		    m.close()
 	EOF
-	seen b head -c 1 "$MNT/file"
+	change 'python3 "$WORK/through_mapping.py" file "$attempt"' ATTEMPT head -c 1 "$MNT/file"
 }
 
 @test "over the source itself, changes beneath are seen as well, and two mounts see each other's at once" {
