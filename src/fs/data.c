@@ -19,6 +19,7 @@
 #include "fs/habit.h"
 #include "fs/outside.h"
 #include "fs/priv.h"
+#include "fs/relist.h"
 #include "loop/loop.h"
 
 /* Classes: requests of different ones are never merged. The lower bits are the descriptor's
@@ -514,6 +515,8 @@ void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	struct data_op *d = new_op(req, CO_READ, (uint64_t)off, size);
 	int result = find_opener(d, ino, fi->fh);
 
+	if (off == 0)
+		relist_asked(d->fs->relist, ino);
 	if (result == 0)
 		result = choose_fd(d, fi->flags);
 	if (result < 0)

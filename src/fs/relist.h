@@ -5,9 +5,10 @@
  *
  * With the writeback cache the kernel drops what it knows of a file's blocks at each close, so a
  * program that opens file after file of a directory (grep -r) makes the next one to stat them ask
- * for each again. Where such questions come, the listing is dropped before it is wanted next: one
- * answer instead of many. Every few times it is kept all the same; where no question comes after
- * that, it was needless.
+ * for each again. Where such questions come, or are to come after this since file after file is
+ * read for the first time, the listing is dropped before it is wanted next: one answer instead of
+ * many. Every few times it is kept all the same; where no question comes after that, it was
+ * needless.
  */
 #ifndef FS_RELIST_H
 #define FS_RELIST_H
@@ -26,7 +27,8 @@ void relist_free(struct relist *relist);
 
 /* child was found in parent. */
 void relist_found(struct relist *relist, fuse_ino_t parent, fuse_ino_t child);
-/* The kernel has asked for the attributes of a regular file that it knows. */
+/* The kernel has asked for the attributes of a regular file that it knows, or reads it from its
+ * beginning. */
 void relist_asked(struct relist *relist, fuse_ino_t ino);
 /* A part of dir's listing is on its way to the kernel. ends: there is no more. */
 void relist_listed(struct relist *relist, fuse_ino_t dir, bool ends);

@@ -90,6 +90,14 @@ writes() { # H COUNT SYNC [FIRST]
 	within 20 grep -r none "$MNT" || true
 	total() { within 10 "$BATCHIOFS" stats "$MNT" --json >"$WORK/json" && sqlite3 :memory: \
 		"SELECT sum(value) FROM json_each(readfile('$WORK/json'), '\$.requests') WHERE key NOT IN ('forget', 'batch_forget', 'statfs')"; }
+	# The files were read in the pass before: already the next asks by the directory.
+	sleep 0.05
+	before=$(total)
+	within 20 grep -r none "$MNT" || true
+	asked=$(($(total) - before))
+	echo "the second pass over 250 files: $asked requests"
+	[ "$asked" -le 60 ]
+	sleep 0.05
 	before=$(total)
 	for _ in {1..12}; do
 		within 20 grep -r none "$MNT" || true
