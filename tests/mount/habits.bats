@@ -87,23 +87,19 @@ writes() { # H COUNT SYNC [FIRST]
 		for i in {1..50}; do echo "$i" >"$SRC/d$d/f$i"; done
 	done
 	mount_fs
-	within 20 grep -r none "$MNT" || true
 	total() { within 10 "$BATCHIOFS" stats "$MNT" --json >"$WORK/json" && sqlite3 :memory: \
 		"SELECT sum(value) FROM json_each(readfile('$WORK/json'), '\$.requests') WHERE key NOT IN ('forget', 'batch_forget', 'statfs')"; }
-	# The files were read in the pass before: already the next asks by the directory.
-	sleep 0.05
+	# The kernel is told from another thread, after the answer.
+	pass() { within 20 grep -r none "$MNT" || true; sleep 0.05; }
+	pass
+	# The files were read: already the next pass asks by the directory.
 	before=$(total)
-	within 20 grep -r none "$MNT" || true
+	pass
 	asked=$(($(total) - before))
 	echo "the second pass over 250 files: $asked requests"
 	[ "$asked" -le 60 ]
-	sleep 0.05
 	before=$(total)
-	for _ in {1..12}; do
-		within 20 grep -r none "$MNT" || true
-		# The kernel is told from another thread, after the answer.
-		sleep 0.05
-	done
+	for _ in {1..12}; do pass; done
 	asked=$(($(total) - before))
 	echo "12 passes over 250 files: $asked requests"
 	# One pass in four asks for each file.
