@@ -29,6 +29,8 @@ test  strace        cmd:strace
 test  git           cmd:git
 test  attr          cmd:setfattr
 test  acl           cmd:setfacl
+test  libcap2-bin   cmd:setcap
+test  python3       cmd:python3
 test  e2fsprogs     cmd:mkfs.ext4
 test  xfsprogs      cmd:mkfs.xfs
 test  rsync         cmd:rsync
