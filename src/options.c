@@ -33,7 +33,7 @@ static const char *const backend_words[] = {"auto", "uring", "standard", NULL};
 static const char *const sharing_words[] = {"auto", "exclusive", "shared", NULL};
 static const char *const cache_words[] = {"auto", "writeback", "writethrough", "none", NULL};
 static const char *const opens_words[] = {"auto", "none", "message", NULL};
-static const char *const transport_words[] = {"auto", "dev", NULL};
+static const char *const transport_words[] = {"auto", "dev", "ring", NULL};
 static const char *const watch_words[] = {"auto", "none", NULL};
 static const char *const fsync_words[] = {"strict", "data", NULL};
 
@@ -57,7 +57,8 @@ static const struct option_def table[] = {
 		"message: each open is a request; none: opens and closes send nothing (exclusive "
 		"mounts only)"},
 	{"transport", CHOICE, AT(transport), 0, 0, transport_words,
-		"how requests arrive: dev is /dev/fuse (auto: dev)"},
+		"how requests arrive: dev: by /dev/fuse; ring: by FUSE over io_uring, where the "
+		"kernel has it (auto: dev)"},
 	{"fsync", CHOICE, AT(fsync), 0, 0, fsync_words,
 		"strict: fsync is fsync; data: fsync and fdatasync are both fdatasync"},
 	{"watch", CHOICE, AT(watch), 0, 0, watch_words,

@@ -28,6 +28,7 @@
 #include "fs/outside.h"
 #include "fs/remote.h"
 #include "fs/watch.h"
+#include "transport/ring.h"
 
 /* The most that libfuse 3.14 takes in one message. */
 #define MAX_WRITE (1u << 20)
@@ -334,6 +335,33 @@ static void set_bdi(const struct server *server, const char *name, unsigned valu
 	fclose(file);
 }
 
+/* Why requests cannot come by FUSE over io_uring, or NULL. */
+static const char *no_ring(const struct server *server)
+{
+	const struct options *options = server->options;
+
+	if (!server->uring)
+		return "backend=standard does without io_uring";
+	/* The kernel gives a request to a loop before that has time for it. */
+	if (server->remote)
+		return "a request that waits for another host would hold up others behind it";
+	if (options->posix_locks || options->flock)
+		return "locks that wait would keep its places from other requests";
+	return ring_missing();
+}
+
+static bool want_ring(const struct server *server)
+{
+	const char *reason;
+
+	if (server->options->transport != TRANSPORT_RING)
+		return false;
+	reason = no_ring(server);
+	if (reason)
+		log_warning("transport=ring: %s; requests come by /dev/fuse", reason);
+	return !reason;
+}
+
 static int start_loops(struct server *server)
 {
 	struct loop_group_config config = {
@@ -344,7 +372,8 @@ static int start_loops(struct server *server)
 		.careful = server->remote,
 		.uring = server->uring,
 		.device = fuse_session_fd(server->session),
-		.transport = &transport_dev,
+		.ring = want_ring(server),
+		.ring_loops = server->options->loops,
 		.hooks = {.dispatch = fs_dispatch, .turn_end = fs_turn_end, .user = &server->fs},
 	};
 	struct batchio_error error = {0};
@@ -402,7 +431,7 @@ static void write_stats(FILE *out, void *user)
 	watch_get_usage(server->fs.watch, &watch);
 	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
 		BATCHIOFS_VERSION, server->source, server->mountpoint,
-		server->uring ? "uring" : "standard", transport_dev.name);
+		server->uring ? "uring" : "standard", loop_group_transport(&server->fs.loops));
 	fprintf(out,
 		"sharing %s\nwatch %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\n"
 		"pid %d\n",

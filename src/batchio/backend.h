@@ -19,10 +19,25 @@
 #include <stdint.h>
 
 #include "batchio/batchio.h"
+#include "batchio/command.h"
 
 #ifndef BATCHIO_URING
 #define BATCHIO_URING 1 /* make URING=0 gives 0 */
 #endif
+
+/* The kind of a command's request: beyond those that programs may submit. */
+#define BATCHIO_COMMAND (BATCHIO_POLL + 1)
+
+static inline bool batchio_is_command(const struct batchio_request *req)
+{
+	return (unsigned)req->kind == BATCHIO_COMMAND;
+}
+
+/* Polls and commands may wait for ever, and are cancelled by batchio_close(). */
+static inline bool batchio_is_wait(const struct batchio_request *req)
+{
+	return (unsigned)req->kind >= BATCHIO_POLL;
+}
 
 /* First in, first out, chained through priv.next. */
 struct batchio_queue {
@@ -62,11 +77,11 @@ struct batchio_ops {
 	int (*reap)(struct batchio *bio, unsigned want, int timeout_ms);
 
 	/*
-	 * Optional; required of a backend where polls outlive start(). In batchio_close(), once.
-	 * Every poll started and not ended must end, with -ECANCELED, at the latest in the next
-	 * reap().
+	 * Optional; required of a backend where polls or commands outlive start(). In
+	 * batchio_close(), once. Each of them that was started and has not ended must end, with an
+	 * error, at the latest in the next reap().
 	 */
-	void (*cancel_polls)(struct batchio *bio);
+	void (*cancel_waits)(struct batchio *bio);
 
 	/*
 	 * Required. Last of batchio_close(), with nothing in flight unless reap() failed for good.
@@ -90,6 +105,7 @@ struct batchio {
 	struct batchio_request *held; /* a BATCHIO_LINK write waiting for its sync; not queued */
 	size_t inflight; /* submitted, done() not called yet */
 	bool reaping, closing;
+	bool commands; /* the backend takes them */
 	struct batchio_tally tally;
 };
 

@@ -212,6 +212,21 @@ int batchio_submit(struct batchio *bio, struct batchio_request *req)
 	return 0;
 }
 
+int batchio_submit_command(struct batchio *bio, struct batchio_command *command)
+{
+	struct batchio_request *req = &command->request;
+
+	if (!bio->commands)
+		return -ENOTSUP;
+	if (!req->done || command->length > BATCHIO_ARGUMENT_MAX || bio->held)
+		return -EINVAL;
+	if (bio->closing)
+		return -ECANCELED;
+	req->kind = (enum batchio_kind)BATCHIO_COMMAND;
+	batchio_enqueue(bio, req, 0);
+	return 0;
+}
+
 int batchio_flush(struct batchio *bio)
 {
 	return bio->queue.count ? bio->ops->start(bio) : 0;
@@ -253,15 +268,15 @@ int batchio_reap(struct batchio *bio, unsigned min, int timeout_ms)
 	return n ? n : ret;
 }
 
-/* Polls that were never started end here; all else is started and waited for. */
-static void cancel_queued_polls(struct batchio *bio)
+/* Polls and commands that were never started end here; all else is started and waited for. */
+static void cancel_queued_waits(struct batchio *bio)
 {
 	struct batchio_queue queue = bio->queue;
 	struct batchio_request *req;
 
 	bio->queue = (struct batchio_queue){0};
 	while ((req = batchio_queue_pop(&queue))) {
-		if (req->kind == BATCHIO_POLL)
+		if (batchio_is_wait(req))
 			batchio_request_result(bio, req, -ECANCELED);
 		else
 			batchio_queue_push(&bio->queue, req);
@@ -276,9 +291,9 @@ void batchio_close(struct batchio *bio)
 	if (bio->held) /* its sync never came */
 		batchio_queue_push(&bio->queue, bio->held);
 	bio->held = NULL;
-	cancel_queued_polls(bio);
-	if (bio->ops->cancel_polls)
-		bio->ops->cancel_polls(bio);
+	cancel_queued_waits(bio);
+	if (bio->ops->cancel_waits)
+		bio->ops->cancel_waits(bio);
 	while (bio->inflight) {
 		int n = batchio_reap(bio, 1, -1);
 

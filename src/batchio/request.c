@@ -77,6 +77,9 @@ static void count_end(struct batchio *bio, const struct batchio_request *req, ss
 {
 	struct batchio_tally *t = &bio->tally;
 
+	/* Its result is the device's word, not how an operation went. */
+	if (batchio_is_command(req))
+		return;
 	switch (req->kind) {
 	case BATCHIO_READ:
 		batchio_count(&t->reads, 1);
@@ -255,6 +258,8 @@ static bool sync_result(struct batchio *bio, struct batchio_request *req, ssize_
 
 bool batchio_request_result(struct batchio *bio, struct batchio_request *req, ssize_t result)
 {
+	if (batchio_is_command(req))
+		return end_request(bio, req, result);
 	switch (req->kind) {
 	case BATCHIO_READ:
 	case BATCHIO_WRITE:

@@ -76,7 +76,7 @@ static const struct batchio_ops standard_ops = {
 	.try_inline = standard_try_inline,
 	.start = standard_start,
 	.reap = standard_reap,
-	.cancel_polls = batchio_poll_cancel,
+	.cancel_waits = batchio_poll_cancel,
 	.destroy = standard_destroy,
 };
 

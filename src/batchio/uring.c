@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 
 #include "batchio/uring.h"
@@ -38,28 +39,28 @@ static struct batchio_request *request_of(uint64_t udata)
 	return udata & UDATA_IGNORE ? NULL : (struct batchio_request *)(uintptr_t)udata;
 }
 
-/* ---- polls in flight, so that close can cancel them ---- */
+/* ---- polls and commands in flight, so that close can cancel them ---- */
 
-static void add_poll(struct uring *u, struct batchio_request *req)
+static void add_wait(struct uring *u, struct batchio_request *req)
 {
-	req->priv.next = u->polls;
+	req->priv.next = u->waits;
 	req->priv.pair = NULL;
-	if (u->polls)
-		u->polls->priv.pair = req;
-	u->polls = req;
-	u->npolls++;
+	if (u->waits)
+		u->waits->priv.pair = req;
+	u->waits = req;
+	u->nwaits++;
 }
 
-static void del_poll(struct uring *u, struct batchio_request *req)
+static void del_wait(struct uring *u, struct batchio_request *req)
 {
 	if (req->priv.pair)
 		req->priv.pair->priv.next = req->priv.next;
 	else
-		u->polls = req->priv.next;
+		u->waits = req->priv.next;
 	if (req->priv.next)
 		req->priv.next->priv.pair = req->priv.pair;
 	req->priv.pair = NULL;
-	u->npolls--;
+	u->nwaits--;
 }
 
 /* ---- submission ---- */
@@ -73,14 +74,27 @@ static void prep_poll(struct uring *u, struct io_uring_sqe *sqe, const struct ba
 	io_uring_prep_poll_add(sqe, req->fd, mask);
 }
 
-static void prep(struct uring *u, struct batchio_request *req)
+static void prep_command(struct io_uring_sqe *sqe, const struct batchio_request *req)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+	/* Its first member. */
+	const struct batchio_command *command = (const struct batchio_command *)req;
+
+	/* The handle's entries are of the double size. */
+	memset(sqe, 0, 2 * sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = req->fd;
+	sqe->cmd_op = command->op;
+	sqe->addr = (uintptr_t)req->iov;
+	sqe->len = (unsigned)req->iovcnt;
+	memcpy(sqe->cmd, command->argument, command->length);
+}
+
+static void prep_data(struct io_uring_sqe *sqe, struct batchio_request *req)
+{
 	/* The offset as the kernel has it; -1 is "where the file stands", or none. */
 	uint64_t offset = (uint64_t)batchio_offset(req);
 	unsigned cnt = (unsigned)batchio_iovcnt(req);
 
-	assert(sqe); /* fill() saw to it */
 	switch (req->kind) {
 	case BATCHIO_READ:
 		io_uring_prep_readv(sqe, req->fd, batchio_iov(req), cnt, offset);
@@ -99,13 +113,27 @@ static void prep(struct uring *u, struct batchio_request *req)
 		io_uring_prep_fsync(sqe, req->fd, 0);
 		break;
 	case BATCHIO_POLL:
-		prep_poll(u, sqe, req);
-		add_poll(u, req);
 		break;
 	}
+}
+
+static void prep(struct uring *u, struct batchio_request *req)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	assert(sqe); /* fill() saw to it */
+	if (batchio_is_command(req))
+		prep_command(sqe, req);
+	else if (req->kind == BATCHIO_POLL)
+		prep_poll(u, sqe, req);
+	else
+		prep_data(sqe, req);
+	if (batchio_is_wait(req))
+		add_wait(u, req);
+	else
+		u->ops++;
 	io_uring_sqe_set_data64(sqe, udata_of(req));
 	req->priv.state |= BATCHIO_S_RING;
-	u->ops += req->kind != BATCHIO_POLL;
 }
 
 /* Moves what there is room for from the queue to the SQ. */
@@ -120,7 +148,7 @@ static void fill(struct batchio *bio)
 
 		if (io_uring_sq_space_left(&u->ring) < need)
 			break;
-		if (req->kind != BATCHIO_POLL && u->ops + need > u->depth)
+		if (!batchio_is_wait(req) && u->ops + need > u->depth)
 			break;
 		req = batchio_next(bio);
 		if (!req)
@@ -140,10 +168,10 @@ static void complete(struct batchio *bio, uint64_t udata, int result)
 	struct uring *u = bio->backend;
 	struct batchio_request *req = request_of(udata);
 
-	if (!req)
+	if (!req || (u->commands_left && batchio_is_command(req)))
 		return;
-	if (req->kind == BATCHIO_POLL)
-		del_poll(u, req);
+	if (batchio_is_wait(req))
+		del_wait(u, req);
 	else
 		u->ops--;
 	if (!batchio_request_result(bio, req, result))
@@ -246,7 +274,7 @@ static unsigned to_wait(struct batchio *bio, unsigned want)
 {
 	struct uring *u = bio->backend;
 	size_t missing = want > bio->done.count ? want - bio->done.count : 0;
-	size_t can_end = (size_t)u->ops + u->npolls;
+	size_t can_end = (size_t)u->ops + u->nwaits;
 
 	/* With more to start than the ring takes, refill before it runs dry. */
 	if (bio->queue.count && missing > u->depth / 4)
@@ -293,22 +321,41 @@ static int uring_reap(struct batchio *bio, unsigned want, int timeout_ms)
 	}
 }
 
+/* The kernel cancels commands with the ring only, and then takes no more notice of their memory. */
+static void leave_commands(struct batchio *bio)
+{
+	struct uring *u = bio->backend;
+	struct batchio_request *req = u->waits;
+
+	u->commands_left = true;
+	while (req) {
+		struct batchio_request *next = req->priv.next;
+
+		if (batchio_is_command(req)) {
+			del_wait(u, req);
+			batchio_request_result(bio, req, -ECANCELED);
+		}
+		req = next;
+	}
+}
+
 /* A poll in flight that is not being cancelled yet. */
 static struct batchio_request *poll_to_cancel(struct uring *u)
 {
-	struct batchio_request *req = u->polls;
+	struct batchio_request *req = u->waits;
 
 	while (req && (req->priv.state & BATCHIO_S_CANCEL))
 		req = req->priv.next;
 	return req;
 }
 
-/* Asks for cancellation; each poll then ends by its own completion. */
-static void uring_cancel_polls(struct batchio *bio)
+/* Asks for the cancellation of polls; each then ends by its own completion. */
+static void uring_cancel_waits(struct batchio *bio)
 {
 	struct uring *u = bio->backend;
 	struct batchio_request *req;
 
+	leave_commands(bio);
 	while ((req = poll_to_cancel(u)) && !u->lost) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 
@@ -336,7 +383,7 @@ static const struct batchio_ops uring_ops = {
 	.try_inline = batchio_uring_try_inline,
 	.start = uring_start,
 	.reap = uring_reap,
-	.cancel_polls = uring_cancel_polls,
+	.cancel_waits = uring_cancel_waits,
 	.destroy = uring_destroy,
 };
 
@@ -353,7 +400,7 @@ struct batchio *batchio_new_uring(unsigned entries, unsigned flags, struct batch
 	if (entries < 1 || entries > BATCHIO_ENTRIES_MAX)
 		return batchio_fail(error, -EINVAL, "%u ring entries: 1 to %d are allowed", entries,
 			BATCHIO_ENTRIES_MAX);
-	if (flags & ~BATCHIO_SINGLE_ISSUER)
+	if (flags & ~(BATCHIO_SINGLE_ISSUER | BATCHIO_COMMANDS))
 		return batchio_fail(error, -EINVAL, "unknown flags %#x for a ring", flags);
 	u = calloc(1, sizeof(*u));
 	if (!u)
@@ -368,6 +415,7 @@ struct batchio *batchio_new_uring(unsigned entries, unsigned flags, struct batch
 		return NULL;
 	}
 	bio->batch_max = u->depth;
+	bio->commands = flags & BATCHIO_COMMANDS;
 	return bio;
 }
 

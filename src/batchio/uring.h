@@ -13,11 +13,12 @@ struct uring {
 	struct io_uring ring;
 	unsigned depth; /* reads, writes and syncs in flight at the kernel at most: the SQ's size */
 	unsigned ops; /* of those, in flight now */
-	unsigned npolls; /* polls in flight; not bounded, they may wait for ever */
+	unsigned nwaits; /* polls and commands in flight; not bounded, they may wait for ever */
 	struct batchio_request
-		*polls; /* the same, chained through priv.next and priv.pair (back) */
+		*waits; /* the same, chained through priv.next and priv.pair (back) */
 	unsigned buffered_inline; /* writes that go inline before RWF_NOWAIT is tried again */
 	bool getevents; /* completions are only posted when we ask (DEFER_TASKRUN) */
+	bool commands_left; /* the handle is being closed: their completions mean nothing */
 	int lost; /* -errno once io_uring_enter failed for good */
 };
 

@@ -37,15 +37,17 @@ static const unsigned setup_ladder[] = {
 
 #define LADDER_STEPS (sizeof(setup_ladder) / sizeof(setup_ladder[0]))
 
-static int init_ring(struct uring *u, unsigned entries, bool single)
+static int init_ring(struct uring *u, unsigned entries, unsigned flags)
 {
 	struct io_uring_params p;
-	size_t step = single ? 0 : 1;
+	/* A command takes the room of two submission entries. */
+	unsigned wide = flags & BATCHIO_COMMANDS ? IORING_SETUP_SQE128 : 0;
+	size_t step = flags & BATCHIO_SINGLE_ISSUER ? 0 : 1;
 	int ret;
 
 	do {
 		memset(&p, 0, sizeof(p));
-		p.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | setup_ladder[step];
+		p.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | wide | setup_ladder[step];
 		p.cq_entries = 2 * entries > CQ_MIN ? 2 * entries : CQ_MIN;
 		ret = io_uring_queue_init_params(entries, &u->ring, &p);
 	} while (ret == -EINVAL && ++step < LADDER_STEPS);
@@ -119,7 +121,7 @@ static int explain(int err, struct batchio_error *error)
 	return BATCHIO_EURINGUNAVAILABLE;
 }
 
-static bool has_opcodes(struct io_uring *ring)
+static bool has_opcodes(struct io_uring *ring, unsigned flags)
 {
 	static const int needed[] = {
 		IORING_OP_READV,
@@ -133,6 +135,8 @@ static bool has_opcodes(struct io_uring *ring)
 
 	for (size_t i = 0; all && i < sizeof(needed) / sizeof(needed[0]); i++)
 		all = io_uring_opcode_supported(probe, needed[i]);
+	if (flags & BATCHIO_COMMANDS)
+		all = all && io_uring_opcode_supported(probe, IORING_OP_URING_CMD);
 	io_uring_free_probe(probe);
 	return all;
 }
@@ -159,11 +163,11 @@ int batchio_uring_setup(
 {
 	bool single = flags & BATCHIO_SINGLE_ISSUER;
 	/* A linked pair needs two places at once. */
-	int ret = init_ring(u, entries < 2 ? 2 : entries, single);
+	int ret = init_ring(u, entries < 2 ? 2 : entries, flags);
 
 	if (ret < 0)
 		return explain(ret, error);
-	if (!has_opcodes(&u->ring)) {
+	if (!has_opcodes(&u->ring, flags)) {
 		io_uring_queue_exit(&u->ring);
 		unavailable(error,
 			"the kernel lacks operations that are needed (Linux 5.6 or later "

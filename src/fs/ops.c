@@ -134,19 +134,26 @@ const struct fuse_lowlevel_ops *fs_operations(void)
 	return &operations;
 }
 
+static bool offers_ring(const struct fuse_init_in *in, uint32_t length)
+{
+	return length >= sizeof(struct fuse_in_header) + sizeof(*in) &&
+	       (in->flags & FUSE_INIT_EXT) && (in->flags2 & ABI_INIT2_OVER_IO_URING);
+}
+
 /*
  * Adds to the answer of INIT what libfuse 3.14 cannot say. What the kernel offered is in the
- * message, which is untouched until the answer is laid out.
+ * message. True: requests are to come by FUSE over io_uring.
  */
-static void extend_init(
+static bool extend_init(
 	struct fs *fs, const struct request *req, const struct iovec *iov, int count)
 {
 	const struct fuse_in_header *header = request_message(req);
 	const struct fuse_init_in *in = (const struct fuse_init_in *)(header + 1);
 	struct fuse_init_out *out;
+	bool ring = loop_group_has_ring(&fs->loops) && offers_ring(in, header->len);
 
 	if (count < 2 || iov[1].iov_len < sizeof(*out))
-		return;
+		return false;
 	out = iov[1].iov_base;
 	/* An upper bound; what is read ahead is the mount's read_ahead_kb. */
 	if (out->max_readahead < fs->config.max_write)
@@ -157,6 +164,10 @@ static void extend_init(
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
 	}
+	if (ring) {
+		out->flags |= FUSE_INIT_EXT;
+		out->flags2 |= ABI_INIT2_OVER_IO_URING;
+	}
 	/* libfuse 3.14 forgets to say that lookups in one directory may come together. */
 	/* We take set-id bits and capabilities away ourselves (priv.c): else every write asks for
 	 * an xattr first. */
@@ -164,6 +175,18 @@ static void extend_init(
 		out->flags |= in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS);
 	watch_start(fs->watch, fuse_session_fd(fs->session), in->minor);
 	atomic_store(&fs->answering, true);
+	return ring;
+}
+
+/* At once, for the ring is opened when the kernel has read it. */
+static ssize_t answer_init(
+	struct fs *fs, const struct request *req, int fd, struct iovec *iov, int count)
+{
+	bool ring = extend_init(fs, req, iov, count);
+	ssize_t n = writev(fd, iov, count);
+
+	loop_group_open_ring(&fs->loops, ring && n >= 0);
+	return n;
 }
 
 /*
@@ -174,11 +197,13 @@ static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userda
 {
 	const struct fuse_out_header *out = iov[0].iov_base;
 	struct request *req = loop_current();
+	struct fs *fs = userdata;
 
 	if (!req || out->unique != req->unique || req->answered)
-		return writev(fd, iov, count);
+		return loop_answer_late(&fs->loops, iov, count) ? (ssize_t)out->len
+								: writev(fd, iov, count);
 	if (req->opcode == FUSE_INIT && !out->error)
-		extend_init(userdata, req, iov, count);
+		return answer_init(fs, req, fd, iov, count);
 	loop_answer(iov, count);
 	return out->len;
 }

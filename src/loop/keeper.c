@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "loop/turn.h"
 
 /* Requests that wait so long have found no loop that is awake, or longer, none at all. */
 #define NUDGE_MS 1

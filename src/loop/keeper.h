@@ -17,7 +17,4 @@ int keeper_start(struct loop_group *group);
 /* After the group's own loops have ended: waits for the keeper and its loops. */
 void keeper_join(struct loop_group *group);
 
-/* In loop.c: the thread of a loop of the keeper's; zero but for its group and number. */
-void *loop_extra_main(void *loop);
-
 #endif

@@ -17,6 +17,7 @@
 
 #include "batchio/batchio.h"
 #include "loop/baton.h"
+#include "loop/lane.h"
 #include "loop/spin.h"
 #include "stats/stats.h"
 #include "transport/transport.h"
@@ -46,7 +47,8 @@ struct loop_group_config {
 	bool careful; /* the source may keep a loop waiting for ever */
 	bool uring; /* io_uring backend, else standard */
 	int device; /* /dev/fuse, O_NONBLOCK */
-	const struct transport_ops *transport;
+	bool ring; /* FUSE over io_uring, if the kernel agrees; only with uring, and not careful */
+	unsigned ring_loops; /* for it; 0: two for each processor */
 	struct loop_hooks hooks;
 };
 
@@ -66,6 +68,18 @@ struct loop_group {
 	int ended_fd; /* eventfd: readable when the last loop has ended */
 	pthread_mutex_t lock; /* of what follows, and of loop.bio against its end */
 	pthread_cond_t start_cond;
+	/* FUSE over io_uring; lane.c's. */
+	_Atomic int ring; /* enum ring_state */
+	int ring_fd; /* eventfd: readable once the kernel has agreed, or not */
+	unsigned nqueues; /* the kernel's, */
+	unsigned nlanes; /* and those that serve them: queue n is lane n % nlanes's */
+	struct lane *lanes; /* NULL: none */
+	struct loop *lane_loops; /* two a lane */
+	atomic_uint lanes_open; /* of these, those that have registered their entries */
+	struct request_pool entries;
+	unsigned lanes_started; /* lanes' loops, and their first error */
+	int lanes_error;
+	struct batchio_error lanes_reason;
 	unsigned started; /* loops that have a handle, or failed to get one */
 	int start_error;
 	struct batchio_error start_reason;
@@ -84,6 +98,10 @@ struct loop {
 	struct baton baton;
 	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
+	struct lane *lane; /* of a ring; NULL: the loop reads the device */
+	struct inbox inbox; /* a lane's */
+	atomic_bool
+		idle; /* a front: waits with nothing to do, and nobody has handed it something */
 	struct request *current; /* being dispatched or answered, see loop_current() */
 	void *touched[LOOP_DRAIN]; /* fs/data.c: files that this turn queued something for */
 	unsigned ntouched;
@@ -103,6 +121,15 @@ struct loop {
  */
 int loop_group_start(struct loop_group *group, const struct loop_group_config *config,
 	struct batchio_error *error);
+
+/* FUSE over io_uring is wanted, and ready for the kernel to agree. */
+bool loop_group_has_ring(struct loop_group *group);
+
+/* The kernel has our answer to INIT: it has agreed to FUSE over io_uring, or it has not. Once. */
+void loop_group_open_ring(struct loop_group *group, bool agreed);
+
+/* What requests come by: the transport's name. */
+const char *loop_group_transport(struct loop_group *group);
 
 /* Makes the loops end although the mount is there: for a start that fails. Any thread. */
 void loop_group_stop(struct loop_group *group);
@@ -141,7 +168,13 @@ struct request *loop_current(void);
  */
 void loop_set_current(struct request *req);
 
-/* Answers the request at hand, as transport_answer(), and lets it go. */
+/* Answers the request at hand with the bytes of iov, as libfuse composes them, and lets it go. */
 void loop_answer(const struct iovec *iov, int count);
+
+/*
+ * The same, from any thread, of a request that a loop has left to others: true. False: it is none
+ * of the ring's, whose answers are matched; a message to the device has to do.
+ */
+bool loop_answer_late(struct loop_group *group, const struct iovec *iov, int count);
 
 #endif

@@ -20,10 +20,41 @@ _Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_read_in) == 80
 #define ABI_FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 /* INIT flags from bit 32 on, as they stand in flags2. */
 #define ABI_INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
+#define ABI_INIT2_OVER_IO_URING        (1u << (41 - 32))
 
 /* Notifications younger than the headers, and the protocol's minor version that brought them. */
 #define ABI_NOTIFY_INC_EPOCH 8
 #define ABI_MINOR_INC_EPOCH  44
+
+/* FUSE over io_uring: the commands of /dev/fuse, ... */
+#define ABI_RING_REGISTER         1
+#define ABI_RING_COMMIT_AND_FETCH 2
+
+/* ... their argument, ... */
+struct abi_ring_command {
+	uint64_t flags;
+	uint64_t commit_id; /* COMMIT_AND_FETCH: as it came with the request */
+	uint16_t queue;
+	uint8_t padding[6];
+};
+
+/* ... and what stands beside the payload of a request that came so, and of its answer. */
+struct abi_ring_header {
+	union {
+		struct fuse_in_header in;
+		struct fuse_out_header out;
+		char space[128];
+	};
+	char argument[128]; /* of the request: what comes before names and data */
+	uint64_t flags;
+	uint64_t commit_id;
+	uint32_t payload_size; /* in bytes, both ways */
+	uint32_t padding;
+	uint64_t reserved;
+};
+
+_Static_assert(sizeof(struct abi_ring_command) == 24, "argument of a command");
+_Static_assert(sizeof(struct abi_ring_header) == 288, "header of a ring entry");
 
 #define ABI_OP_TMPFILE 51
 #define ABI_OP_STATX   52

@@ -1,24 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Laying out an answer in its request's own memory, for any transport; see transport.h.
- *
- * libfuse composes answers on its stack, and we send them later: headers are copied, payloads are
- * not.
- */
+/* What the transports share of answering; see transport.h. */
 #include "transport/transport.h"
 
-#include <assert.h>
 #include <string.h>
 
-static bool in_payload(const struct transport *t, const struct request *req, const struct iovec *v)
-{
-	const char *base = v->iov_base;
+#include "base/log.h"
 
-	return base >= req->payload && base + v->iov_len <= req->payload + t->pool->payload_size;
+bool answer_in_payload(const struct request *req, const void *base, size_t length)
+{
+	const char *start = base;
+
+	return start >= req->payload && start + length <= req->payload + req->pool->payload_size;
 }
 
-/* Gathers count pieces at `to`, which may be where some of them lie already. */
-static size_t gather(char *to, const struct iovec *iov, int count)
+size_t answer_gather(char *to, const struct iovec *iov, int count)
 {
 	size_t done = 0;
 
@@ -29,27 +24,15 @@ static size_t gather(char *to, const struct iovec *iov, int count)
 	return done;
 }
 
-void transport_answer(struct transport *t, struct request *req, const struct iovec *iov, int count)
+void answer_refused(struct transport *t, const struct fuse_in_header *in,
+	struct fuse_out_header *out, int error)
 {
-	size_t total = 0;
-	size_t header = iov[0].iov_len;
-
-	assert(!req->answered && count >= 1 && header <= REQUEST_SMALL);
-	req->answered = true;
-	for (int i = 0; i < count; i++)
-		total += iov[i].iov_len;
-	if (total <= REQUEST_SMALL) {
-		req->reply_iov[0].iov_base = req->small;
-		req->reply_iov[0].iov_len = gather(req->small, iov, count);
-		t->ops->send(t, req, 1);
-		return;
-	}
-	/* The header goes right before the payload: one piece to send. */
-	assert(total - header <= t->pool->payload_size);
-	if (count != 2 || !in_payload(t, req, &iov[1]) || iov[1].iov_base != req->payload)
-		gather(req->payload, iov + 1, count - 1);
-	memcpy(req->payload - header, iov[0].iov_base, header);
-	req->reply_iov[0].iov_base = req->payload - header;
-	req->reply_iov[0].iov_len = total;
-	t->ops->send(t, req, 1);
+	stat_add(&t->stats->refused, 1);
+	log_warning("request %llu of opcode %u and %u bytes is malformed; answered with error %d",
+		(unsigned long long)in->unique, in->opcode, in->len, -error);
+	*out = (struct fuse_out_header){
+		.len = sizeof(*out),
+		.error = error,
+		.unique = in->unique,
+	};
 }

@@ -8,8 +8,10 @@
  */
 #include "transport/transport.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -18,7 +20,7 @@ static void poll_done(struct batchio_request *poll, ssize_t result)
 {
 	struct transport *t = poll->user;
 
-	t->armed = false;
+	t->armed = 0;
 	/* An error is for receive() to meet, except the cancellation at the end. */
 	if (result != -ECANCELED)
 		t->ready = true;
@@ -39,28 +41,22 @@ static int dev_arm(struct transport *t)
 		.user = t,
 	};
 	error = batchio_submit(t->bio, &t->poll);
-	t->armed = !error;
+	t->armed = error ? 0 : 1;
 	return error;
 }
 
-/* Answers a message that failed its check; nothing else has seen it. */
 static void refuse(struct transport *t, const struct fuse_in_header *in, int error)
 {
-	struct fuse_out_header out = {
-		.len = sizeof(out),
-		.error = error,
-		.unique = in->unique,
-	};
+	struct fuse_out_header out;
 
-	stat_add(&t->stats->refused, 1);
-	log_warning("request %llu of opcode %u and %u bytes is malformed; answered with error %d",
-		(unsigned long long)in->unique, in->opcode, in->len, -error);
+	answer_refused(t, in, &out, error);
 	if (write(t->fd, &out, sizeof(out)) < 0 && errno != ENOENT)
 		log_warning("cannot answer request %llu: error %d", (unsigned long long)in->unique,
 			errno);
 }
 
-static int dev_receive(struct transport *t, struct request *req)
+/* As receive(), into req. */
+static int read_message(struct transport *t, struct request *req)
 {
 	for (;;) {
 		const struct fuse_in_header *in = request_message(req);
@@ -77,7 +73,7 @@ static int dev_receive(struct transport *t, struct request *req)
 		error = abi_check(in, (size_t)n, t->pool->payload_size);
 		if (!error) {
 			req->length = (size_t)n;
-			req->unique = in->unique;
+			atomic_store_explicit(&req->unique, in->unique, memory_order_relaxed);
 			req->opcode = in->opcode;
 			return 1;
 		}
@@ -85,6 +81,44 @@ static int dev_receive(struct transport *t, struct request *req)
 			return error;
 		refuse(t, in, error);
 	}
+}
+
+static int dev_receive(struct transport *t, struct request **req)
+{
+	int got;
+
+	*req = request_take(t->pool);
+	/* All are at work: one of them ends before there is room. */
+	if (!*req)
+		return 0;
+	got = read_message(t, *req);
+	if (got > 0)
+		return got;
+	request_give(t->pool, *req);
+	t->ready = false;
+	return got;
+}
+
+static void dev_lay_out(struct request *req, const struct iovec *iov, int count)
+{
+	size_t total = 0;
+	size_t header = iov[0].iov_len;
+
+	for (int i = 0; i < count; i++)
+		total += iov[i].iov_len;
+	req->reply_iov[0].iov_len = total;
+	if (total <= REQUEST_SMALL) {
+		answer_gather(req->small, iov, count);
+		req->reply_iov[0].iov_base = req->small;
+		return;
+	}
+	/* The header goes right before the payload: one piece to send. */
+	assert(header <= REQUEST_SMALL && total - header <= req->pool->payload_size);
+	if (count != 2 || !answer_in_payload(req, iov[1].iov_base, iov[1].iov_len) ||
+		iov[1].iov_base != req->payload)
+		answer_gather(req->payload, iov + 1, count - 1);
+	memcpy(req->payload - header, iov[0].iov_base, header);
+	req->reply_iov[0].iov_base = req->payload - header;
 }
 
 static void send_done(struct batchio_request *reply, ssize_t result)
@@ -99,7 +133,7 @@ static void send_done(struct batchio_request *reply, ssize_t result)
 	request_give(req->pool, req);
 }
 
-static void dev_send(struct transport *t, struct request *req, int iovcnt)
+static void dev_send(struct transport *t, struct request *req)
 {
 	int error;
 
@@ -110,7 +144,7 @@ static void dev_send(struct transport *t, struct request *req, int iovcnt)
 		.flags = BATCHIO_STREAM | (t->at_once ? BATCHIO_MAYWAIT : 0),
 		.fd = t->fd,
 		.iov = req->reply_iov,
-		.iovcnt = iovcnt,
+		.iovcnt = 1,
 		.done = send_done,
 		.user = req,
 	};
@@ -119,9 +153,17 @@ static void dev_send(struct transport *t, struct request *req, int iovcnt)
 		send_done(&req->reply, error);
 }
 
+/* An answer by another thread is a message of its own. */
+static void dev_leave(struct request *req)
+{
+	request_give(req->pool, req);
+}
+
 const struct transport_ops transport_dev = {
 	.name = "dev",
 	.arm = dev_arm,
 	.receive = dev_receive,
+	.lay_out = dev_lay_out,
 	.send = dev_send,
+	.leave = dev_leave,
 };

@@ -11,7 +11,8 @@
 
 #include "base/reserve.h"
 
-int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_size)
+int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_size,
+	const struct transport_ops *ops)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t stride;
@@ -32,7 +33,9 @@ int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_
 	for (unsigned i = 0; i < count; i++) {
 		pool->requests[i].area = pool->memory + stride * i;
 		pool->requests[i].payload = pool->requests[i].area + REQUEST_AREA;
+		pool->requests[i].message = pool->requests[i].payload - FUSE_HEADER_SPACE;
 		pool->requests[i].pool = pool;
+		pool->requests[i].ops = ops;
 		list_add_tail(&pool->requests[i].node, &pool->free);
 	}
 	pool->count = count;

@@ -3,16 +3,17 @@
  * One request of the kernel: its message, its answer, and room for whoever works on it.
  * For transport/, loop/ and fs/.
  *
- * The message buffer: the header (80 bytes for READ and WRITE) ends at a page boundary, so that the
- *payload of a WRITE is page-aligned and goes to the backend from where it arrived; the data of a
- *READ is put in the same place, its reply header right before it.
+ * The buffer: what the message has before its data (80 bytes for READ and WRITE) ends at a page
+ * boundary, so that the payload of a WRITE is page-aligned and goes to the backend from where it
+ * arrived; the data of a READ is put in the same place, its reply header right before it.
  *
- *	| area: REQUEST_AREA - 80 bytes free | header | payload: max_write bytes, page-aligned |
+ *	| area: vector | ring header | free | header | payload: max_write bytes, page-aligned |
  */
 #ifndef TRANSPORT_REQUEST_H
 #define TRANSPORT_REQUEST_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,10 +21,13 @@
 
 #include "base/list.h"
 #include "batchio/batchio.h"
+#include "batchio/command.h"
 #include "transport/abi.h"
 
-/* Holds IOV_MAX iovecs and the message header. */
-#define REQUEST_AREA 20480
+/* IOV_MAX iovecs, */
+#define REQUEST_VECTOR 16384
+/* and a page more: the ring's header at its beginning, the message's at its end. */
+#define REQUEST_AREA (REQUEST_VECTOR + 4096)
 /* Private to the layer that works on the request; fs/data.c asserts that it is enough. */
 #define REQUEST_SCRATCH 768
 /* Answers without payload: the largest is ENTRY + OPEN of CREATE, 160 bytes. */
@@ -31,28 +35,45 @@
 
 struct request_pool;
 struct transport;
+struct transport_ops;
 
 struct request {
-	struct list node; /* pool's free list */
-	char *area; /* REQUEST_AREA bytes; the header is at its end */
+	struct list node; /* pool's free list; a list of arrived ones; a loop's inbox */
+	const struct transport_ops *ops; /* of the transport it comes by */
+	char *area; /* REQUEST_AREA bytes */
 	char *payload; /* area + REQUEST_AREA */
-	size_t length; /* of the message received, from request_message() on */
-	uint64_t unique; /* of the message */
+	char *message; /* from the header on; ends in payload, or before it */
+	size_t length; /* of the message received */
+	_Atomic uint64_t unique; /* of the message */
 	uint32_t opcode;
-	struct request_pool *pool; /* where it goes back to */
-	bool answered; /* the answer is on its way; its end gives the request back */
-	struct transport *sender; /* by which */
+	struct request_pool *pool; /* its memory */
+	bool answered; /* the answer is laid out, and goes out */
 
-	struct batchio_request reply;
 	struct iovec reply_iov[2];
-	char small[REQUEST_SMALL];
+	union {
+		struct { /* dev.c's */
+			struct batchio_request reply;
+			struct transport *sender; /* by which the answer goes out */
+			char small[REQUEST_SMALL];
+		};
+		struct { /* ring.c's: the request is an entry of the ring */
+			struct batchio_command command;
+			struct transport *holder; /* on whose handle the command waits */
+			uint16_t queue;
+		};
+	};
 
 	_Alignas(16) char scratch[REQUEST_SCRATCH];
 };
 
 static inline void *request_message(const struct request *req)
 {
-	return req->payload - FUSE_HEADER_SPACE;
+	return req->message;
+}
+
+static inline struct abi_ring_header *request_ring_header(const struct request *req)
+{
+	return (struct abi_ring_header *)(req->area + REQUEST_VECTOR);
 }
 
 /* A bounded set of requests with their buffers, shared by the loops of a mount. Thread-safe. */
@@ -69,7 +90,8 @@ struct request_pool {
 };
 
 /* payload_size is rounded up to whole pages. 0 or -ENOMEM. */
-int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_size);
+int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_size,
+	const struct transport_ops *ops);
 void request_pool_destroy(struct request_pool *pool);
 
 /* NULL when all are in use. */

@@ -5,6 +5,7 @@
 # sync is synced; and requests really travel in batches.
 #
 # limit: 400
+# ring
 
 load ../support/helpers
 
@@ -415,6 +416,8 @@ setup_flushes() {
 		together $DAEMON $waiting write $MNT/file 4096 4096 8 -> 4096 4096 4096 4096 4096 4096 4096 4096
 	END
 	[ "$(tr -s '\0a-z' <"$SRC/file" | tr '\0' 0)" = 0abcdefgh0 ]
+	# The ring hands over what has come by then, which need not be all.
+	if [[ $TRANSPORT == ring ]]; then return; fi
 	[ "$(stat_of 'operations_per_call."8-15"')" = 1 ]
 	[ "$(stat_of backend_calls.write)" = 1 ]
 	[ "$(stat_of backend_calls.read)" = 0 ]

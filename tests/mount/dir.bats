@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Listing directories: large ones, while they change, by position.
+#
+# ring
 
 load ../support/helpers
 load ../support/compare

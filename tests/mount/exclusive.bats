@@ -6,6 +6,7 @@
 #
 # sharing: exclusive
 # limit: 600
+# ring
 
 load ../support/helpers
 load ../support/compare

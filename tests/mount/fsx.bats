@@ -6,6 +6,7 @@
 #
 # limit: 1800
 # test-limit: 900
+# ring
 
 load ../support/helpers
 

@@ -7,6 +7,7 @@
 #
 # sharing: exclusive
 # ci: exclusive
+# ring
 
 load ../support/helpers
 load ../support/faulty

@@ -6,6 +6,7 @@
 #
 # limit: 400
 # test-limit: 200
+# ring
 
 load ../support/helpers
 

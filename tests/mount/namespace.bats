@@ -3,6 +3,8 @@
 #
 # Names: making, linking, moving and removing objects of every kind, mounts within the source, and
 # more objects than descriptors.
+#
+# ring
 
 load ../support/helpers
 load ../support/compare

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Finer points of file system behaviour that the public suites watch over, each against the bare directory.
+#
+# ring
 
 load ../support/helpers
 load ../support/compare

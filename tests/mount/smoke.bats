@@ -5,6 +5,7 @@
 # the helpers do what they promise.
 #
 # ci: exclusive
+# ring: ci
 
 load ../support/helpers
 

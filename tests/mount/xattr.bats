@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Extended attributes: of all name spaces and kinds of objects, sizes and flags, and who sees what.
+#
+# ring
 
 load ../support/helpers
 load ../support/compare

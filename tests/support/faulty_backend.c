@@ -168,7 +168,7 @@ static int faulty_start(struct batchio *bio)
 	struct faulty *f = bio->backend;
 	struct batchio_request *req;
 
-	if (!f->config.inner) /* after faulty_cancel_polls() */
+	if (!f->config.inner) /* after faulty_cancel_waits() */
 		return 0;
 	while ((req = batchio_next(bio))) {
 		struct faulty_fault fault;
@@ -210,7 +210,7 @@ static int faulty_reap(struct batchio *bio, unsigned want, int timeout_ms)
 /*
  * The inner handle cancels its polls only by being closed, so all else has to end first.
  */
-static void faulty_cancel_polls(struct batchio *bio)
+static void faulty_cancel_waits(struct batchio *bio)
 {
 	struct faulty *f = bio->backend;
 
@@ -234,7 +234,7 @@ static const struct batchio_ops faulty_ops = {
 	.name = "faulty",
 	.start = faulty_start,
 	.reap = faulty_reap,
-	.cancel_polls = faulty_cancel_polls,
+	.cancel_waits = faulty_cancel_waits,
 	.destroy = faulty_destroy,
 };
 

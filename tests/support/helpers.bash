@@ -19,8 +19,9 @@ source "$HELPERS_DIR/cleanup.sh"
 : "${BATCHIOFS:=$BUILD/batchiofs}"
 : "${BACKEND:=uring}"
 : "${SHARING:=}"
+: "${TRANSPORT:=}"
 shopt -s extglob
-export BUILD BATCHIOFS BACKEND SHARING
+export BUILD BATCHIOFS BACKEND SHARING TRANSPORT
 
 # A file with a setup or teardown of its own calls these from it.
 default_setup() {
@@ -109,6 +110,7 @@ wait() { # [PID...]
 #   uring | standard | auto  instead of $BACKEND
 #   anything else            options for -o
 # With SHARING in the environment the mount is shared or exclusive by that, unless the options say so themselves.
+# With TRANSPORT=ring requests come by FUSE over io_uring, where the options allow it.
 # Sets DAEMON to the daemon's process id.
 mount_fs() {
 	local backend=$BACKEND over='' options=''
@@ -126,13 +128,27 @@ mount_fs() {
 	if [[ -n $SHARING && ",$options," != *[,]@(sharing=*|posix_locks|flock)[,]* ]]; then
 		options+=,sharing=$SHARING
 	fi
+	local ring=''
+	if [[ $TRANSPORT == ring && $backend == uring && ",$options," != *[,]@(transport=*|posix_locks|flock)[,]* ]]; then
+		options+=,transport=ring
+		ring=1
+	fi
 	if [[ $over ]]; then
 		MNT=$SRC
 		if [[ $(id -u) == 0 && -z $BELOW ]]; then see_below; fi
 	fi
 	# Descriptors 3 and 4 are bats' own: a daemon that kept them would keep bats waiting.
-	within 30 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$backend$options" 3>&- 4>&- </dev/null ||
-		return
+	within 30 "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$backend$options" 3>&- 4>&- </dev/null 2>"$WORK/mount.err" || {
+		local status=$?
+		cat "$WORK/mount.err" >&2
+		return $status
+	}
+	cat "$WORK/mount.err" >&2
+	# A source that is another daemon's has to.
+	if [[ $ring ]] && grep -v 'another host' "$WORK/mount.err" | grep -q 'by /dev/fuse'; then
+		echo 'mount_fs: the test is of FUSE over io_uring, and the mount goes without'
+		return 1
+	fi
 	if ! is_mounted "$MNT"; then
 		echo "mount_fs: batchiofs returned 0, but nothing is mounted at $MNT"
 		return 1

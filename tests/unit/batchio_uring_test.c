@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "batchio/command.h"
 #include "test.h"
 #include "../support/batchio_handles.h"
 
@@ -300,6 +301,46 @@ TEST(reap_does_not_wait_when_something_ended_inline)
 	batchio_close(bio);
 	close(pipes[0]);
 	close(pipes[1]);
+	close(fd);
+}
+
+static void note_result(struct batchio_request *req, ssize_t result)
+{
+	*(ssize_t *)req->user = result;
+}
+
+/* Commands are for handles that were made for them; what the device says comes back as it is. */
+TEST(commands_are_passed_on)
+{
+	char buf[4] = "abcd";
+	struct batchio_op op = {buf, 4, 0, -1};
+	ssize_t result = 1;
+	int fd = scratch_file();
+	struct batchio_command command = {
+		.request = {.fd = fd, .done = note_result, .user = &result},
+		.op = 1,
+		.length = 8,
+	};
+	struct batchio_error error;
+	HANDLE_OF(plain, "uring");
+	struct batchio *bio =
+		batchio_new_uring(8, BATCHIO_SINGLE_ISSUER | BATCHIO_COMMANDS, &error);
+
+	CHECK_EQ(batchio_submit_command(plain, &command), -ENOTSUP);
+	batchio_close(plain);
+	CHECK(bio != NULL || error.code == BATCHIO_EURINGUNAVAILABLE);
+	if (!bio)
+		return;
+	/* A file has none. */
+	CHECK_EQ(batchio_submit_command(bio, &command), 0);
+	CHECK_EQ(batchio_reap(bio, 1, -1), 1);
+	CHECK_EQ(result, -EOPNOTSUPP);
+	/* Its entries are of double size; all else is as it was. */
+	for (int i = 0; i < 20; i++)
+		CHECK_EQ(batchio_pwrite_batch(bio, fd, &op, 1), 0);
+	command.length = BATCHIO_ARGUMENT_MAX + 1;
+	CHECK_EQ(batchio_submit_command(bio, &command), -EINVAL);
+	batchio_close(bio);
 	close(fd);
 }
 

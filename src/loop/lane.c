@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/* The loops of FUSE over io_uring; see lane.h. */
+#include "loop/lane.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "loop/loop.h"
+#include "loop/turn.h"
+#include "transport/ring.h"
+
+/* ---- inboxes ---- */
+
+static int inbox_open(struct inbox *inbox)
+{
+	pthread_mutex_init(&inbox->lock, NULL);
+	list_init(&inbox->requests);
+	inbox->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return inbox->fd < 0 ? -errno : 0;
+}
+
+static void inbox_close(struct inbox *inbox)
+{
+	if (inbox->fd < 0)
+		return;
+	close(inbox->fd);
+	pthread_mutex_destroy(&inbox->lock);
+}
+
+static void inbox_put(struct loop *loop, struct list *requests)
+{
+	struct inbox *inbox = &loop->inbox;
+	uint64_t one = 1;
+	bool first;
+
+	pthread_mutex_lock(&inbox->lock);
+	first = list_empty(&inbox->requests);
+	list_splice_tail(requests, &inbox->requests);
+	pthread_mutex_unlock(&inbox->lock);
+	if (first && write(inbox->fd, &one, sizeof(one)) < 0)
+		log_error("cannot wake loop %u: %s", loop->number, strerror(errno));
+}
+
+static void inbox_put_one(struct loop *loop, struct request *req)
+{
+	struct list one;
+
+	list_init(&one);
+	list_add_tail(&req->node, &one);
+	inbox_put(loop, &one);
+}
+
+/* The loop takes what it was handed. */
+static void inbox_empty(struct loop *loop)
+{
+	struct list requests;
+	struct list *node;
+
+	list_init(&requests);
+	pthread_mutex_lock(&loop->inbox.lock);
+	list_splice_tail(&loop->inbox.requests, &requests);
+	pthread_mutex_unlock(&loop->inbox.lock);
+	while ((node = list_pop(&requests))) {
+		struct request *req = list_entry(node, struct request, node);
+
+		if (req->answered) {
+			req->ops->send(&loop->transport, req);
+			continue;
+		}
+		list_add_tail(&req->node, &loop->transport.arrived);
+		loop->transport.ready = true;
+	}
+}
+
+static void inbox_done(struct batchio_request *poll, ssize_t result)
+{
+	struct loop *loop = poll->user;
+	uint64_t count;
+
+	loop->inbox.armed = false;
+	if (result < 0)
+		return;
+	/* First, so that what comes after the look wakes again. */
+	if (read(loop->inbox.fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("loop %u: %s", loop->number, strerror(errno));
+	inbox_empty(loop);
+}
+
+static int inbox_arm(struct loop *loop)
+{
+	struct inbox *inbox = &loop->inbox;
+	int error;
+
+	if (inbox->armed)
+		return 0;
+	inbox->poll = (struct batchio_request){
+		.kind = BATCHIO_POLL,
+		.fd = inbox->fd,
+		.events = POLLIN,
+		.done = inbox_done,
+		.user = loop,
+	};
+	error = batchio_submit(loop->bio, &inbox->poll);
+	inbox->armed = !error;
+	return error;
+}
+
+/* ---- turns ---- */
+
+unsigned lane_polls(const struct loop *loop)
+{
+	return loop->inbox.armed;
+}
+
+static bool is_front(const struct loop *loop)
+{
+	return loop == loop->lane->front;
+}
+
+/* Reads and writes go through the ring where they would wait. */
+static bool may_wait(const struct request *req)
+{
+	return req->opcode != FUSE_READ && req->opcode != FUSE_WRITE;
+}
+
+bool lane_passes(struct loop *loop, struct request *req)
+{
+	struct loop *front = loop->lane->front;
+
+	if (is_front(loop)) {
+		if (!list_empty(&loop->transport.arrived))
+			inbox_put(loop->lane->wide, &loop->transport.arrived);
+		return false;
+	}
+	if (!front || !may_wait(req) || !atomic_exchange(&front->idle, false))
+		return false;
+	inbox_put_one(front, req);
+	return true;
+}
+
+/* The lane of the queue that req came by. */
+static struct lane *home_of(struct loop_group *group, const struct request *req)
+{
+	return &group->lanes[req->queue % group->nlanes];
+}
+
+bool lane_returns(struct loop *loop, struct request *req)
+{
+	struct lane *home;
+
+	if (req->ops != &transport_ring)
+		return false;
+	home = home_of(loop->group, req);
+	if (loop->lane == home)
+		return false;
+	inbox_put_one(home->wide, req);
+	return true;
+}
+
+bool loop_answer_late(struct loop_group *group, const struct iovec *iov, int count)
+{
+	const struct fuse_out_header *out = iov[0].iov_base;
+	struct request *req = NULL;
+
+	/* Against their end. */
+	pthread_mutex_lock(&group->lock);
+	if (group->lanes)
+		req = ring_find(&group->entries, out->unique);
+	if (req) {
+		req->answered = true;
+		req->ops->lay_out(req, iov, count);
+		inbox_put_one(home_of(group, req)->wide, req);
+	}
+	pthread_mutex_unlock(&group->lock);
+	return req != NULL;
+}
+
+int lane_rest(struct loop *loop)
+{
+	int error = inbox_arm(loop);
+	int n;
+
+	if (error)
+		return error;
+	if (loop->transport.ready || !loop->wake_armed)
+		return batchio_reap(loop->bio, 0, 0);
+	if (is_front(loop) && turn_idle(loop))
+		atomic_store(&loop->idle, true);
+	n = batchio_reap(loop->bio, 1, -1);
+	atomic_store(&loop->idle, false);
+	return n;
+}
+
+/* ---- opening ---- */
+
+/* Entries from `next` on, so many of them, become the queue's on this loop. 0 or -errno. */
+static int register_some(struct loop *loop, unsigned queue, unsigned next, unsigned count)
+{
+	struct transport *t = &loop->transport;
+	int error = 0;
+
+	while (count-- && !error)
+		error = ring_register(t, &loop->group->entries.requests[next++], queue);
+	if (!error && batchio_reap(loop->bio, 0, 0) < 0)
+		error = -EIO;
+	return error ? error : t->refused;
+}
+
+/* What the queues of other processors than the lanes' have: one entry each. */
+static unsigned spare_queues(const struct loop_group *group)
+{
+	return group->nqueues - group->nlanes;
+}
+
+static unsigned entries_each(const struct loop_group *group)
+{
+	return (group->entries.count - spare_queues(group)) / group->nlanes;
+}
+
+/*
+ * Registers the loop's entries. Those of a lane lie together, the front's first; after those of all
+ * lanes come those of the spare queues. 0 or -errno.
+ */
+static int register_all(struct loop *loop)
+{
+	struct loop_group *group = loop->group;
+	unsigned lane = (unsigned)(loop->lane - group->lanes);
+	unsigned each = entries_each(group);
+	unsigned fronts = loop->lane->front ? 1 : 0;
+	unsigned first = lane * each;
+	int error = is_front(loop) ? register_some(loop, lane, first, 1)
+				   : register_some(loop, lane, first + fronts, each - fronts);
+
+	if (is_front(loop))
+		return error;
+	for (unsigned n = 0; n < spare_queues(group) && !error; n++)
+		if ((group->nlanes + n) % group->nlanes == lane)
+			error = register_some(loop, group->nlanes + n, group->nlanes * each + n, 1);
+	return error;
+}
+
+static void open_lane(struct loop *loop)
+{
+	struct loop_group *group = loop->group;
+	int error = register_all(loop);
+
+	if (error) {
+		/* It is a refusal of all: the kernel goes on by /dev/fuse. */
+		if (atomic_exchange(&group->ring, RING_NONE) != RING_NONE)
+			log_warning("the kernel refuses FUSE over io_uring, so requests come by "
+				    "/dev/fuse: %s",
+				strerror(-error));
+		return;
+	}
+	if (atomic_fetch_add(&group->lanes_open, 1) + 1 == lanes_count(group)) {
+		int opening = RING_OPENING;
+
+		atomic_compare_exchange_strong(&group->ring, &opening, RING_OPEN);
+	}
+}
+
+/* False: it does not come to that. */
+static bool wait_for_kernel(struct loop_group *group)
+{
+	struct pollfd fds[] = {
+		{.fd = group->ring_fd, .events = POLLIN},
+		{.fd = group->wake_fd, .events = POLLIN},
+	};
+
+	while (poll(fds, 2, -1) < 0)
+		;
+	return atomic_load(&group->ring) == RING_OPENING && !fds[1].revents;
+}
+
+/* One that is not there, or not allowed, is as well: the thread runs anywhere. */
+static void stay_on(unsigned cpu)
+{
+	cpu_set_t *set = CPU_ALLOC(cpu + 1);
+
+	if (!set)
+		return;
+	CPU_ZERO_S(CPU_ALLOC_SIZE(cpu + 1), set);
+	CPU_SET_S(cpu, CPU_ALLOC_SIZE(cpu + 1), set);
+	sched_setaffinity(0, CPU_ALLOC_SIZE(cpu + 1), set);
+	CPU_FREE(set);
+}
+
+static void report_start(struct loop *loop, int error, const struct batchio_error *reason)
+{
+	struct loop_group *group = loop->group;
+
+	pthread_mutex_lock(&group->lock);
+	loop->stats_bio = loop->bio;
+	group->lanes_started++;
+	if (error && !group->lanes_error) {
+		group->lanes_error = error;
+		group->lanes_reason = *reason;
+	}
+	pthread_cond_broadcast(&group->start_cond);
+	pthread_mutex_unlock(&group->lock);
+}
+
+static void *lane_main(void *arg)
+{
+	struct loop *loop = arg;
+	struct loop_group *group = loop->group;
+	struct batchio_error reason = {0};
+	int error = turn_begin(loop, &reason);
+
+	if (is_front(loop))
+		stay_on((unsigned)(loop->lane - group->lanes));
+	report_start(loop, error, &reason);
+	if (!error && wait_for_kernel(group)) {
+		open_lane(loop);
+		turn_end_all(loop, turn_run(loop));
+	}
+	turn_end(loop);
+	return NULL;
+}
+
+bool loop_group_has_ring(struct loop_group *group)
+{
+	return atomic_load(&group->ring) == RING_READY;
+}
+
+void loop_group_open_ring(struct loop_group *group, bool agreed)
+{
+	int ready = RING_READY;
+	uint64_t one = 1;
+
+	if (!atomic_compare_exchange_strong(
+		    &group->ring, &ready, agreed ? RING_OPENING : RING_NONE))
+		return;
+	if (write(group->ring_fd, &one, sizeof(one)) < 0)
+		log_error("cannot wake the loops of the ring: %s", strerror(errno));
+}
+
+const char *loop_group_transport(struct loop_group *group)
+{
+	return (atomic_load(&group->ring) == RING_OPEN ? transport_ring : transport_dev).name;
+}
+
+/* ---- start and end ---- */
+
+/* A single loop is to see everything: then it has no front. */
+static unsigned loops_each(const struct loop_group *group)
+{
+	return group->config.ring_loops == 1 ? 1 : 2;
+}
+
+unsigned lanes_count(const struct loop_group *group)
+{
+	return group->lanes ? loops_each(group) * group->nlanes : 0;
+}
+
+static int init_lane(struct loop_group *group, unsigned n)
+{
+	struct lane *lane = &group->lanes[n];
+	unsigned each = loops_each(group);
+	int error = 0;
+
+	lane->wide = &group->lane_loops[n * each];
+	lane->front = each > 1 ? lane->wide + 1 : NULL;
+	for (unsigned i = n * each; i < (n + 1) * each && !error; i++) {
+		struct loop *loop = &group->lane_loops[i];
+
+		turn_init(loop, group, group->config.loops + LOOP_EXTRA + i, &transport_ring);
+		loop->transport.pool = &group->entries;
+		loop->lane = lane;
+		error = inbox_open(&loop->inbox);
+	}
+	return error;
+}
+
+static int make_lanes(struct loop_group *group)
+{
+	unsigned most;
+	unsigned spare;
+	unsigned count;
+	int error;
+
+	most = group->nqueues = ring_queues();
+	group->nlanes = (unsigned)get_nprocs();
+	if (group->config.ring_loops)
+		most = group->config.ring_loops / 2 > 1 ? group->config.ring_loops / 2 : 1;
+	if (group->nlanes > most)
+		group->nlanes = most;
+	spare = spare_queues(group);
+	count = group->config.depth > spare ? (group->config.depth - spare) / group->nlanes : 0;
+	/* One for the front and one for the wide loop. */
+	count = count < 2 ? 2 : count;
+	group->lanes = calloc(group->nlanes, sizeof(*group->lanes));
+	group->lane_loops =
+		calloc((size_t)loops_each(group) * group->nlanes, sizeof(*group->lane_loops));
+	group->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!group->lanes || !group->lane_loops)
+		return -ENOMEM;
+	for (unsigned n = 0; n < lanes_count(group); n++)
+		group->lane_loops[n].inbox.fd = -1;
+	error = request_pool_init(&group->entries, count * group->nlanes + spare,
+		group->config.payload, &transport_ring);
+	if (!error && group->ring_fd < 0)
+		error = -errno;
+	for (unsigned n = 0; n < group->nlanes && !error; n++)
+		error = init_lane(group, n);
+	return error;
+}
+
+/* 0 once all have their handles, or -errno. */
+static int start_threads(struct loop_group *group)
+{
+	unsigned n;
+	int error = 0;
+
+	for (n = 0; n < lanes_count(group) && !error; n++) {
+		struct loop *loop = &group->lane_loops[n];
+
+		error = -pthread_create(&loop->thread, NULL, lane_main, loop);
+		loop->thread_started = !error;
+	}
+	if (error)
+		return error;
+	pthread_mutex_lock(&group->lock);
+	while (group->lanes_started < n)
+		pthread_cond_wait(&group->start_cond, &group->lock);
+	error = group->lanes_error;
+	pthread_mutex_unlock(&group->lock);
+	return error;
+}
+
+void lanes_start(struct loop_group *group)
+{
+	int error;
+
+	if (!group->config.ring)
+		return;
+	atomic_store(&group->ring, RING_READY);
+	error = make_lanes(group);
+	if (!error)
+		error = start_threads(group);
+	if (!error)
+		return;
+	log_warning("no FUSE over io_uring, so requests come by /dev/fuse: %s",
+		group->lanes_reason.text[0] ? group->lanes_reason.text : strerror(-error));
+	loop_group_open_ring(group, false);
+	lanes_join(group);
+}
+
+void lanes_join(struct loop_group *group)
+{
+	unsigned count = lanes_count(group);
+	struct loop *loops = group->lane_loops;
+
+	for (unsigned n = 0; loops && n < count; n++)
+		if (loops[n].thread_started)
+			pthread_join(loops[n].thread, NULL);
+	pthread_mutex_lock(&group->lock);
+	free(group->lanes);
+	group->lanes = NULL;
+	group->lane_loops = NULL;
+	pthread_mutex_unlock(&group->lock);
+	for (unsigned n = 0; loops && n < count; n++)
+		inbox_close(&loops[n].inbox);
+	free(loops);
+	if (group->entries.requests)
+		request_pool_destroy(&group->entries);
+	if (group->ring_fd >= 0)
+		close(group->ring_fd);
+	group->ring_fd = -1;
+}
