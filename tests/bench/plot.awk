@@ -6,7 +6,7 @@
 function write_svg(   r, t, n, y, top, height) {
 	LEFT = 140
 	RIGHT = 940
-	colours("uring #1f77d0 uring-excl #0b2f6e standard #35b04a standard-excl #0b5221")
+	colours("uring #1f77d0 uring-excl #0b2f6e ring #8a5fd0 ring-excl #3f1d7a standard #35b04a standard-excl #0b5221")
 	colours("bindfs #8a8a8a mergerfs #9467bd ll #e8871e ll-wb #c0392b")
 	nplotted = 0
 	for (t = 1; t <= ntargets; t++)

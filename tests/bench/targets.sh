@@ -24,6 +24,8 @@ target() { # NAME bare|ours|peer TEXT
 target bare bare 'the directory itself'
 target uring ours 'batchiofs backend=uring,sharing=shared, mounted elsewhere'
 target uring-excl ours 'batchiofs backend=uring,sharing=exclusive, over the source'
+target ring ours 'the same as uring, with transport=ring'
+target ring-excl ours 'the same as uring-excl, with transport=ring'
 target standard ours 'batchiofs backend=standard,sharing=shared, mounted elsewhere'
 target standard-excl ours 'batchiofs backend=standard,sharing=exclusive, over the source'
 target bindfs peer 'bindfs --multithreaded --forward-odirect=4096'
@@ -32,6 +34,20 @@ target ll peer "libfuse's example passthrough_ll, its defaults"
 target ll-wb peer 'passthrough_ll -o writeback,cache=always (nobody else may change the source)'
 
 LL_SOURCE=/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c
+
+# FUSE over io_uring is the whole machine's to switch on, and to switch off again.
+RING_SWITCH=/sys/module/fuse/parameters/enable_uring
+RING_BEFORE=
+
+switch_ring_on() {
+	if [[ ! -w $RING_SWITCH ]]; then return 1; fi
+	if [[ -z $RING_BEFORE ]]; then RING_BEFORE=$(<"$RING_SWITCH"); fi
+	echo Y >"$RING_SWITCH"
+}
+
+switch_ring_back() {
+	if [[ -n $RING_BEFORE ]]; then echo "$RING_BEFORE" >"$RING_SWITCH"; fi
+}
 
 # Compiles the example. Prints why where that cannot be done.
 build_ll() {
@@ -60,6 +76,13 @@ target_command() { # TARGET
 		AT=$SRC
 		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=${1%-excl},sharing=exclusive")
 		;;
+	ring)
+		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=uring,transport=ring,sharing=shared")
+		;;
+	ring-excl)
+		AT=$SRC
+		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=uring,transport=ring,sharing=exclusive")
+		;;
 	bindfs)
 		COMMAND=(bindfs -f --multithreaded --forward-odirect=4096 "$SRC" "$AT")
 		if [[ $(id -u) != 0 ]]; then COMMAND+=(--no-allow-other); fi
@@ -74,8 +97,12 @@ target_command() { # TARGET
 		if [[ $1 == ll-wb ]]; then COMMAND+=(-o writeback -o cache=always); fi
 		;;
 	esac
-	if [[ $1 == uring* && ${URING:-1} == 0 ]]; then
+	if [[ $1 == @(uring|ring)* && ${URING:-1} == 0 ]]; then
 		echo 'built with URING=0'
+		return 1
+	fi
+	if [[ $1 == ring* ]] && ! switch_ring_on; then
+		echo "no FUSE over io_uring: $RING_SWITCH is not there, or not ours to write"
 		return 1
 	fi
 	if ! command -v "${COMMAND[0]}" >/dev/null; then
