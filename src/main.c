@@ -217,5 +217,7 @@ int main(int argc, char **argv)
 		return cmd_stats(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "umount"))
 		return cmd_umount(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "bench"))
+		return cmd_bench(argc - 1, argv + 1);
 	return mount_verb(argc, argv);
 }

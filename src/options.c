@@ -69,6 +69,10 @@ static const struct option_def table[] = {
 		"record locks (fcntl) are taken in the source too, against those who lock there"},
 	{"flock", FLAG, AT(flock), 0, 0, NULL,
 		"flock(2) locks are taken in the source too, against those who lock there"},
+	{"passthrough", FLAG, AT(passthrough), 0, 0, NULL,
+		"the kernel reads and writes the source's files itself (Linux 6.9, root); fsyncs "
+		"are "
+		"still shared (not with sharing=exclusive)"},
 	{"attr_timeout", SECONDS, AT(attr_timeout), 0, 0, NULL,
 		"seconds that the kernel may keep attributes (shared: 1, for good where watched; "
 		"exclusive: for good)"},
@@ -379,6 +383,7 @@ enum {
 	HAS_FLOCK = 1 << 5,
 	HAS_CACHE_NONE = 1 << 6,
 	HAS_NO_ROOT = 1 << 7,
+	HAS_PASSTHROUGH = 1 << 8,
 };
 
 /* The first that holds is told: those that no sharing would mend come first. */
@@ -404,6 +409,18 @@ static const struct {
 	{HAS_EXCLUSIVE | HAS_FLOCK,
 		"flock does not go with sharing=exclusive: locks are forwarded for those who share "
 		"the source"},
+	{HAS_PASSTHROUGH | HAS_NO_ROOT,
+		"passthrough needs root: the kernel asks for CAP_SYS_ADMIN"},
+	{HAS_PASSTHROUGH | HAS_WRITEBACK,
+		"passthrough does not go with cache=writeback: its page cache is the source's"},
+	{HAS_PASSTHROUGH | HAS_CACHE_NONE,
+		"passthrough does not go with cache=none: its page cache is the source's"},
+	{HAS_PASSTHROUGH | HAS_OPENS_NONE,
+		"passthrough does not go with opens=none: the answer to an open is what passes the "
+		"file on"},
+	{HAS_PASSTHROUGH | HAS_EXCLUSIVE,
+		"passthrough does not go with sharing=exclusive: what the kernel writes looks like "
+		"changes by others there"},
 	{HAS_SHARED | HAS_WRITEBACK,
 		"cache=writeback does not go with sharing=shared: others would not see in the "
 		"source what the page cache still gathers"},
@@ -419,6 +436,7 @@ int options_check(const struct options *options, bool exclusive)
 		(options->cache == CACHE_WRITEBACK ? HAS_WRITEBACK : 0) |
 		(options->opens == OPENS_NONE ? HAS_OPENS_NONE : 0) |
 		(options->posix_locks ? HAS_POSIX_LOCKS : 0) | (options->flock ? HAS_FLOCK : 0) |
+		(options->passthrough ? HAS_PASSTHROUGH : 0) |
 		(options->cache == CACHE_NONE ? HAS_CACHE_NONE : 0) | (geteuid() ? HAS_NO_ROOT : 0);
 
 	for (size_t i = 0; i < sizeof(contradictions) / sizeof(contradictions[0]); i++) {
@@ -460,6 +478,8 @@ void options_help(FILE *out)
 	fprintf(out, "usage: batchiofs SOURCE MOUNTPOINT [-o OPTION[=VALUE],…] [-f]\n"
 		     "       batchiofs stats MOUNTPOINT [--json]\n"
 		     "       batchiofs umount [-l] [-f] MOUNTPOINT\n"
+		     "       batchiofs bench DIR [--rounds=N] [--seconds=N] [--mib=N] "
+		     "[--rows=NAME,…] [--json]\n"
 		     "\n"
 		     "Mounts a passthrough view of the directory SOURCE on MOUNTPOINT, which may "
 		     "be SOURCE\n"

@@ -36,6 +36,7 @@ struct options {
 	bool version;
 	bool posix_locks;
 	bool flock;
+	bool passthrough;
 	bool noallow_other; /* root mounts allow others unless told not to */
 	const char *source; /* of argv */
 	const char *mountpoint;

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -23,11 +22,10 @@
 #include "cmd/cmd.h"
 #include "control/claim.h"
 #include "control/control.h"
-#include "fs/file.h"
 #include "fs/lock.h"
-#include "fs/outside.h"
 #include "fs/remote.h"
 #include "fs/watch.h"
+#include "report.h"
 #include "transport/ring.h"
 
 /* The most that libfuse 3.14 takes in one message. */
@@ -40,6 +38,8 @@
  * tells of changes. */
 #define FOREVER       1e9
 #define SHORT_SECONDS 1.0
+/* The kernel sends its first request at once. */
+#define INIT_MS 5000
 
 extern char **environ;
 
@@ -104,8 +104,8 @@ static bool is_batchiofs(dev_t dev)
 /*
  * Fixes what sharing=auto means: exclusive over the source itself, since then nobody reaches the
  * source by its path but through us; save for a file system of several hosts, or who asks for locks
- * against others. Over what a batchiofs mount shows it is exclusive too, which is refused later: a
- * second mount at the same place was not meant. An exit status.
+ * against others, or lets the kernel write. Over what a batchiofs mount shows it is exclusive too,
+ * which is refused later: a second mount at the same place was not meant. An exit status.
  */
 static int choose_sharing(struct server *server)
 {
@@ -123,10 +123,10 @@ static int choose_sharing(struct server *server)
 	server->remote = remote_source(fd);
 	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
 	if (options->sharing == SHARING_AUTO)
-		server->exclusive = source.st_dev == point.st_dev &&
-				    source.st_ino == point.st_ino &&
-				    (!server->remote || is_batchiofs(source.st_dev)) &&
-				    !options->posix_locks && !options->flock;
+		server->exclusive =
+			source.st_dev == point.st_dev && source.st_ino == point.st_ino &&
+			(!server->remote || is_batchiofs(source.st_dev)) && !options->posix_locks &&
+			!options->flock && !options->passthrough;
 	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
 }
 
@@ -195,7 +195,9 @@ static struct fs_config fs_config(const struct server *server)
 	return (struct fs_config){
 		.attr_timeout = seconds(options->attr_timeout, unwatched),
 		.entry_timeout = seconds(options->entry_timeout, unwatched),
-		.attr_watched = seconds(options->attr_timeout, WATCH_SECONDS),
+		/* Nobody tells of a mapping that the kernel writes through. */
+		.attr_watched = seconds(options->attr_timeout,
+			options->passthrough ? SHORT_SECONDS : WATCH_SECONDS),
 		.entry_watched = seconds(options->entry_timeout, WATCH_SECONDS),
 		.watch = !server->exclusive && options->watch != WATCH_NONE,
 		.fsync_data = options->fsync == FSYNC_DATA,
@@ -208,6 +210,7 @@ static struct fs_config fs_config(const struct server *server)
 		.writeback = options->cache == CACHE_WRITEBACK ||
 			     (options->cache == CACHE_AUTO && server->exclusive),
 		.no_opens = no_opens(server),
+		.passthrough = options->passthrough,
 		.read_only = has_option(options->mount_options, "ro"),
 		.no_statx = has_option(options->mount_options, "allow_root"),
 		.privileged = geteuid() == 0,
@@ -422,37 +425,16 @@ static int mount_and_start(struct server *server)
 static void write_stats(FILE *out, void *user)
 {
 	struct server *server = user;
-	struct inode_usage inodes;
-	struct watch_usage watch;
-	struct stats_sum sum;
 
-	loop_group_stats(&server->fs.loops, &sum);
-	inode_get_usage(server->fs.inodes, &inodes);
-	watch_get_usage(server->fs.watch, &watch);
-	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
-		BATCHIOFS_VERSION, server->source, server->mountpoint,
-		server->uring ? "uring" : "standard", loop_group_transport(&server->fs.loops));
-	fprintf(out,
-		"sharing %s\nwatch %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\n"
-		"pid %d\n",
-		server->exclusive ? "exclusive" : "shared", watch.active ? "fanotify" : "none",
-		server->options->fsync == FSYNC_DATA ? "data" : "strict", server->loops,
-		atomic_load(&server->fs.loops.extra), server->options->queue_depth, getpid());
-	fprintf(out,
-		"inodes.known %" PRIu64 "\ninodes.forgotten %" PRIu64
-		"\ninodes.descriptors %" PRIu64 "\ninodes.bytes_each %" PRIu64
-		"\ninodes.reopened %" PRIu64 "\ninodes.reopened_by_name %" PRIu64 "\n",
-		inodes.inodes, inodes.forgotten, inodes.fds, inodes.bytes_per_inode,
-		inodes.reopened, inodes.reopened_by_name);
-	fprintf(out, "files.kept %" PRIu64 "\noutside_changes %" PRIu64 "\n",
-		file_count_kept(server->fs.files), outside_count(&server->fs));
-	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
-		handle_count(server->fs.handles), locks_waiting(server->fs.locks));
-	fprintf(out,
-		"watched.events %" PRIu64 "\nwatched.own %" PRIu64 "\nwatched.elsewhere %" PRIu64
-		"\nwatched.invalidations %" PRIu64 "\nwatched.overflows %" PRIu64 "\n",
-		watch.events, watch.own, watch.elsewhere, watch.invalidations, watch.overflows);
-	stats_print(&sum, out);
+	report(out, &(struct report){
+			    .options = server->options,
+			    .source = server->source,
+			    .mountpoint = server->mountpoint,
+			    .exclusive = server->exclusive,
+			    .uring = server->uring,
+			    .loops = server->loops,
+			    .fs = &server->fs,
+		    });
 }
 
 /* The first asks to end when nobody uses the mount any more, the second to end now. */
@@ -507,21 +489,43 @@ static int block_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* Whether the kernel does what -o passthrough asks of it, which its first request tells. */
+static bool passes_through(struct server *server)
+{
+	struct fs *fs = &server->fs;
+
+	if (!server->options->passthrough)
+		return true;
+	for (int ms = 0; ms < INIT_MS && !atomic_load(&fs->answering); ms++)
+		usleep(1000);
+	if (atomic_load(&fs->passthrough))
+		return true;
+	log_error("passthrough: this kernel does not have it (Linux 6.9 or later, built with "
+		  "CONFIG_FUSE_PASSTHROUGH, has); without this option the mount goes");
+	return false;
+}
+
 static int run_mount(struct server *server, serve_ready *ready, void *user)
 {
 	int error = control_open(&server->control, server->mount.major, server->mount.minor);
+	int status = EXIT_OK;
 
 	server->control.stats = write_stats;
 	server->control.user = server;
 	if (error)
 		log_warning("no control socket, so no stats: %s", strerror(-error));
-	ready(user);
-	run(server);
+	if (passes_through(server)) {
+		ready(user);
+		run(server);
+	} else {
+		status = EXIT_MOUNT;
+		loop_group_stop(&server->fs.loops);
+	}
 	error = loop_group_join(&server->fs.loops);
 	/* First, as our numbers are soon free for another mount. */
 	detach(server);
 	fs_end(&server->fs);
-	return error == -ENODEV || error == 0 ? EXIT_OK : EXIT_SYSTEM;
+	return status || error == -ENODEV || error == 0 ? status : EXIT_SYSTEM;
 }
 
 /*

@@ -161,7 +161,8 @@ static void note_changes(struct data_op *d)
 	struct file *file = d->file;
 
 	/* Names come and go without a word of whose: all files have changed then. */
-	if (file->names_seen != names)
+	/* Nor of what the kernel itself has written. */
+	if (file->names_seen != names || file->backing > 0)
 		co_changed(&file->queue);
 	file->names_seen = names;
 }

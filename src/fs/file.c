@@ -3,6 +3,7 @@
  * Opening, creating and releasing regular files, and what is done with a handle besides reading and
  * writing. Called by libfuse through ops.c.
  */
+#include "fs/backing.h"
 #include "fs/file.h"
 
 #include <assert.h>
@@ -46,6 +47,17 @@ static uint32_t open_reply_flags(struct fs *fs, fuse_ino_t ino, int flags)
 	return keep;
 }
 
+/* The kernel is to serve the open itself, if it can; the file has a handle. */
+static void pass_through(struct fs *fs, fuse_ino_t ino, int fd, struct fuse_open_out *out)
+{
+	int backing = backing_of(fs, file_of(fs->files, ino), fd);
+
+	if (!backing)
+		return;
+	out->open_flags = ABI_FOPEN_PASSTHROUGH;
+	out->padding = (uint32_t)backing;
+}
+
 /* Makes fd (taken over) an opener of ino. Fills out. 0 or -errno. */
 static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct fuse_open_out *out)
 {
@@ -65,6 +77,8 @@ static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct f
 		.fh = handle->index,
 		.open_flags = open_reply_flags(fs, ino, flags),
 	};
+	if (atomic_load_explicit(&fs->passthrough, memory_order_relaxed))
+		pass_through(fs, ino, fd, out);
 	return 0;
 }
 

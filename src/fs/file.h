@@ -48,6 +48,7 @@ struct file {
 	 * oldest one has missed nothing that a later opener is owed.
 	 */
 	int flush_fd;
+	int backing; /* backing.c's: > 0 a number of the kernel's, -1 none */
 	uint64_t names_seen; /* fs.names_changed at the last sync */
 	/*
 	 * Writeback cache: the time of modification that the kernel keeps and has told us, while

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/reserve.h"
+#include "fs/backing.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lock.h"
@@ -109,6 +110,7 @@ static void file_free(struct file_table *table, struct file *file)
 		handle_close(&file->own);
 		inode_put(table->fs->inodes, file->ino);
 	}
+	backing_free(table->fs, file);
 	if (file->flush_fd >= 0)
 		close(file->flush_fd);
 	pthread_mutex_destroy(&file->lock);

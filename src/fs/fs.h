@@ -36,6 +36,7 @@ struct fs_config {
 	bool writeback; /* the kernel gathers writes in its page cache */
 	bool no_opens; /* opens and closes send no message */
 	bool read_only;
+	bool passthrough; /* the kernel reads and writes the source itself, if it can */
 	unsigned max_background;
 	size_t max_write;
 };
@@ -61,6 +62,8 @@ struct fs {
 	_Atomic uint64_t
 		own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
 	_Atomic bool direct_io_mmap; /* the kernel allows shared mmap with FOPEN_DIRECT_IO */
+	_Atomic bool passthrough; /* the kernel has agreed to config.passthrough, */
+	_Atomic bool backing_refused; /* and yet refused a file */
 	_Atomic bool answering; /* FUSE_INIT was answered */
 	/* Exclusive mounts; outside.c's. */
 	_Atomic uint64_t names_changed; /* names made, moved and taken away, */

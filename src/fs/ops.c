@@ -134,10 +134,11 @@ const struct fuse_lowlevel_ops *fs_operations(void)
 	return &operations;
 }
 
-static bool offers_ring(const struct fuse_init_in *in, uint32_t length)
+/* Does the kernel offer what this flag of flags2 stands for? */
+static bool offers(const struct fuse_init_in *in, uint32_t length, uint32_t flag)
 {
 	return length >= sizeof(struct fuse_in_header) + sizeof(*in) &&
-	       (in->flags & FUSE_INIT_EXT) && (in->flags2 & ABI_INIT2_OVER_IO_URING);
+	       (in->flags & FUSE_INIT_EXT) && (in->flags2 & flag);
 }
 
 /*
@@ -150,7 +151,8 @@ static bool extend_init(
 	const struct fuse_in_header *header = request_message(req);
 	const struct fuse_init_in *in = (const struct fuse_init_in *)(header + 1);
 	struct fuse_init_out *out;
-	bool ring = loop_group_has_ring(&fs->loops) && offers_ring(in, header->len);
+	bool ring =
+		loop_group_has_ring(&fs->loops) && offers(in, header->len, ABI_INIT2_OVER_IO_URING);
 
 	if (count < 2 || iov[1].iov_len < sizeof(*out))
 		return false;
@@ -158,11 +160,17 @@ static bool extend_init(
 	/* An upper bound; what is read ahead is the mount's read_ahead_kb. */
 	if (out->max_readahead < fs->config.max_write)
 		out->max_readahead = (uint32_t)fs->config.max_write;
-	if (header->len >= sizeof(*header) + sizeof(*in) && (in->flags & FUSE_INIT_EXT) &&
-		(in->flags2 & ABI_INIT2_DIRECT_IO_ALLOW_MMAP)) {
+	if (offers(in, header->len, ABI_INIT2_DIRECT_IO_ALLOW_MMAP)) {
 		out->flags |= FUSE_INIT_EXT;
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
+	}
+	if (offers(in, header->len, fs->config.passthrough ? ABI_INIT2_PASSTHROUGH : 0)) {
+		out->flags |= FUSE_INIT_EXT;
+		out->flags2 |= ABI_INIT2_PASSTHROUGH;
+		/* In younger headers max_stack_depth: the source is no such file system itself. */
+		out->unused[0] = 1;
+		atomic_store(&fs->passthrough, true);
 	}
 	if (ring) {
 		out->flags |= FUSE_INIT_EXT;

@@ -7,6 +7,7 @@
 #define TRANSPORT_ABI_H
 
 #include <linux/fuse.h>
+#include <linux/ioctl.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,19 @@ _Static_assert(sizeof(struct fuse_in_header) + sizeof(struct fuse_read_in) == 80
 /* INIT flags from bit 32 on, as they stand in flags2. */
 #define ABI_INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
 #define ABI_INIT2_OVER_IO_URING        (1u << (41 - 32))
+#define ABI_INIT2_PASSTHROUGH          (1u << (37 - 32))
+
+/* Of an open that the kernel serves itself: its number is in the answer's last word. */
+#define ABI_FOPEN_PASSTHROUGH (1u << 7)
+
+struct abi_backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+
+#define ABI_IOC_BACKING_OPEN  _IOW(229, 1, struct abi_backing_map)
+#define ABI_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 /* Notifications younger than the headers, and the protocol's minor version that brought them. */
 #define ABI_NOTIFY_INC_EPOCH 8

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* What the control socket answers to `batchiofs stats`; see report.h. */
+#include "report.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "fs/file.h"
+#include "fs/fs.h"
+#include "fs/lock.h"
+#include "fs/outside.h"
+#include "fs/watch.h"
+
+void report(FILE *out, const struct report *r)
+{
+	struct fs *fs = r->fs;
+	struct inode_usage inodes;
+	struct watch_usage watch;
+	struct stats_sum sum;
+
+	loop_group_stats(&fs->loops, &sum);
+	inode_get_usage(fs->inodes, &inodes);
+	watch_get_usage(fs->watch, &watch);
+	fprintf(out, "version %s\nsource %s\nmountpoint %s\nbackend %s\ntransport %s\n",
+		BATCHIOFS_VERSION, r->source, r->mountpoint, r->uring ? "uring" : "standard",
+		loop_group_transport(&fs->loops));
+	fprintf(out,
+		"sharing %s\nwatch %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\n"
+		"pid %d\n",
+		r->exclusive ? "exclusive" : "shared", watch.active ? "fanotify" : "none",
+		r->options->fsync == FSYNC_DATA ? "data" : "strict", r->loops,
+		atomic_load(&fs->loops.extra), r->options->queue_depth, getpid());
+	fprintf(out,
+		"inodes.known %" PRIu64 "\ninodes.forgotten %" PRIu64
+		"\ninodes.descriptors %" PRIu64 "\ninodes.bytes_each %" PRIu64
+		"\ninodes.reopened %" PRIu64 "\ninodes.reopened_by_name %" PRIu64 "\n",
+		inodes.inodes, inodes.forgotten, inodes.fds, inodes.bytes_per_inode,
+		inodes.reopened, inodes.reopened_by_name);
+	fprintf(out, "passthrough %s\n", atomic_load(&fs->passthrough) ? "yes" : "no");
+	fprintf(out, "files.kept %" PRIu64 "\noutside_changes %" PRIu64 "\n",
+		file_count_kept(fs->files), outside_count(fs));
+	fprintf(out, "handles.open %" PRIu64 "\nlocks.waiting %" PRIu64 "\n",
+		handle_count(fs->handles), locks_waiting(fs->locks));
+	fprintf(out,
+		"watched.events %" PRIu64 "\nwatched.own %" PRIu64 "\nwatched.elsewhere %" PRIu64
+		"\nwatched.invalidations %" PRIu64 "\nwatched.overflows %" PRIu64 "\n",
+		watch.events, watch.own, watch.elsewhere, watch.invalidations, watch.overflows);
+	stats_print(&sum, out);
+}

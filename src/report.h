@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* The counters and settings of a mount, as lines "name value\n". For serve.c. */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "options.h"
+
+struct fs;
+
+struct report {
+	const struct options *options;
+	const char *source;
+	const char *mountpoint;
+	bool exclusive;
+	bool uring;
+	unsigned loops;
+	struct fs *fs;
+};
+
+/* Any thread, while the loops are there. */
+void report(FILE *out, const struct report *r);
+
+#endif
