@@ -196,6 +196,7 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	pthread_mutex_init(&group->lock, NULL);
 	pthread_cond_init(&group->start_cond, NULL);
 	group->ring_fd = -1;
+	group->guard_fd = -1;
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->loops = calloc(config->loops + LOOP_EXTRA, sizeof(*group->loops));

@@ -12,9 +12,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "loop/guard.h"
 #include "loop/loop.h"
 #include "loop/turn.h"
 #include "transport/ring.h"
+
+/* Of an extra wide loop. */
+#define EXTRA_ENTRIES 8
 
 /* ---- inboxes ---- */
 
@@ -130,13 +134,23 @@ static bool may_wait(const struct request *req)
 	return req->opcode != FUSE_READ && req->opcode != FUSE_WRITE;
 }
 
+static struct loop *wide_of(struct lane *lane)
+{
+	return atomic_load_explicit(&lane->wide, memory_order_acquire);
+}
+
+unsigned lane_limit(const struct loop *loop)
+{
+	return atomic_load_explicit(&loop->lane->cautious, memory_order_relaxed) ? 1 : LOOP_DRAIN;
+}
+
 bool lane_passes(struct loop *loop, struct request *req)
 {
 	struct loop *front = loop->lane->front;
 
 	if (is_front(loop)) {
 		if (!list_empty(&loop->transport.arrived))
-			inbox_put(loop->lane->wide, &loop->transport.arrived);
+			inbox_put(wide_of(loop->lane), &loop->transport.arrived);
 		return false;
 	}
 	if (!front || !may_wait(req) || !atomic_exchange(&front->idle, false))
@@ -160,7 +174,7 @@ bool lane_returns(struct loop *loop, struct request *req)
 	home = home_of(loop->group, req);
 	if (loop->lane == home)
 		return false;
-	inbox_put_one(home->wide, req);
+	inbox_put_one(wide_of(home), req);
 	return true;
 }
 
@@ -176,7 +190,7 @@ bool loop_answer_late(struct loop_group *group, const struct iovec *iov, int cou
 	if (req) {
 		req->answered = true;
 		req->ops->lay_out(req, iov, count);
-		inbox_put_one(home_of(group, req)->wide, req);
+		inbox_put_one(wide_of(home_of(group, req)), req);
 	}
 	pthread_mutex_unlock(&group->lock);
 	return req != NULL;
@@ -189,12 +203,17 @@ int lane_rest(struct loop *loop)
 
 	if (error)
 		return error;
+	atomic_fetch_add_explicit(&loop->turns, 1, memory_order_relaxed);
 	if (loop->transport.ready || !loop->wake_armed)
 		return batchio_reap(loop->bio, 0, 0);
 	if (is_front(loop) && turn_idle(loop))
 		atomic_store(&loop->idle, true);
+	atomic_store_explicit(&loop->turning, false, memory_order_relaxed);
 	n = batchio_reap(loop->bio, 1, -1);
+	atomic_fetch_add_explicit(&loop->turns, 1, memory_order_relaxed);
+	atomic_store(&loop->turning, true);
 	atomic_store(&loop->idle, false);
+	guard_call(loop->group);
 	return n;
 }
 
@@ -213,6 +232,35 @@ static int register_some(struct loop *loop, unsigned queue, unsigned next, unsig
 	return error ? error : t->refused;
 }
 
+void lane_rescue(struct loop *from, struct loop *to)
+{
+	struct list requests;
+
+	list_init(&requests);
+	pthread_mutex_lock(&from->inbox.lock);
+	list_splice_tail(&from->inbox.requests, &requests);
+	pthread_mutex_unlock(&from->inbox.lock);
+	if (!list_empty(&requests))
+		inbox_put(to, &requests);
+}
+
+/* A single loop is to see everything: then it has no front. */
+static unsigned loops_each(const struct loop_group *group)
+{
+	return group->config.ring_loops == 1 ? 1 : 2;
+}
+
+/* Without the extra ones, which come after these. */
+static unsigned first_loops(const struct loop_group *group)
+{
+	return loops_each(group) * group->nlanes;
+}
+
+unsigned lanes_count(const struct loop_group *group)
+{
+	return group->lanes ? first_loops(group) + group->nlanes * LANE_EXTRA : 0;
+}
+
 /* What the queues of other processors than the lanes' have: one entry each. */
 static unsigned spare_queues(const struct loop_group *group)
 {
@@ -221,7 +269,7 @@ static unsigned spare_queues(const struct loop_group *group)
 
 static unsigned entries_each(const struct loop_group *group)
 {
-	return (group->entries.count - spare_queues(group)) / group->nlanes;
+	return (group->own_entries - spare_queues(group)) / group->nlanes;
 }
 
 /*
@@ -259,7 +307,7 @@ static void open_lane(struct loop *loop)
 				strerror(-error));
 		return;
 	}
-	if (atomic_fetch_add(&group->lanes_open, 1) + 1 == lanes_count(group)) {
+	if (atomic_fetch_add(&group->lanes_open, 1) + 1 == first_loops(group)) {
 		int opening = RING_OPENING;
 
 		atomic_compare_exchange_strong(&group->ring, &opening, RING_OPEN);
@@ -307,6 +355,52 @@ static void report_start(struct loop *loop, int error, const struct batchio_erro
 	pthread_mutex_unlock(&group->lock);
 }
 
+static void *extra_main(void *arg)
+{
+	struct loop *loop = arg;
+	struct loop_group *group = loop->group;
+	struct lane *lane = loop->lane;
+	unsigned number =
+		(unsigned)(lane - group->lanes) * LANE_EXTRA + (unsigned)(loop - lane->extra);
+	struct batchio_error reason = {0};
+	int error = turn_begin(loop, &reason);
+
+	if (!error) {
+		pthread_mutex_lock(&group->lock);
+		loop->stats_bio = loop->bio;
+		pthread_mutex_unlock(&group->lock);
+		error = register_some(loop, (unsigned)(lane - group->lanes),
+			group->own_entries + number * EXTRA_ENTRIES, EXTRA_ENTRIES);
+	}
+	/* What it is handed it has to take, with entries or without. */
+	if (error)
+		log_warning("a loop of the ring is stuck, and no other starts: %s",
+			reason.text[0] ? reason.text : strerror(-error));
+	if (loop->bio)
+		turn_end_all(loop, turn_run(loop));
+	turn_end(loop);
+	return NULL;
+}
+
+bool lane_add(struct loop_group *group, struct lane *lane)
+{
+	struct loop *loop = &lane->extra[lane->extras];
+	int error;
+
+	if (lane->extras == LANE_EXTRA || atomic_load(&group->stopping))
+		return false;
+	error = pthread_create(&loop->thread, NULL, extra_main, loop);
+	if (error) {
+		log_warning(
+			"a loop of the ring is stuck, and no other starts: %s", strerror(error));
+		return false;
+	}
+	loop->thread_started = true;
+	lane->extras++;
+	atomic_store_explicit(&lane->wide, loop, memory_order_release);
+	return true;
+}
+
 static void *lane_main(void *arg)
 {
 	struct loop *loop = arg;
@@ -349,15 +443,14 @@ const char *loop_group_transport(struct loop_group *group)
 
 /* ---- start and end ---- */
 
-/* A single loop is to see everything: then it has no front. */
-static unsigned loops_each(const struct loop_group *group)
+static int init_loop(struct loop_group *group, struct lane *lane, struct loop *loop)
 {
-	return group->config.ring_loops == 1 ? 1 : 2;
-}
+	unsigned number = (unsigned)(loop - group->lane_loops);
 
-unsigned lanes_count(const struct loop_group *group)
-{
-	return group->lanes ? loops_each(group) * group->nlanes : 0;
+	turn_init(loop, group, group->config.loops + LOOP_EXTRA + number, &transport_ring);
+	loop->transport.pool = &group->entries;
+	loop->lane = lane;
+	return inbox_open(&loop->inbox);
 }
 
 static int init_lane(struct loop_group *group, unsigned n)
@@ -366,16 +459,14 @@ static int init_lane(struct loop_group *group, unsigned n)
 	unsigned each = loops_each(group);
 	int error = 0;
 
-	lane->wide = &group->lane_loops[n * each];
-	lane->front = each > 1 ? lane->wide + 1 : NULL;
-	for (unsigned i = n * each; i < (n + 1) * each && !error; i++) {
-		struct loop *loop = &group->lane_loops[i];
-
-		turn_init(loop, group, group->config.loops + LOOP_EXTRA + i, &transport_ring);
-		loop->transport.pool = &group->entries;
-		loop->lane = lane;
-		error = inbox_open(&loop->inbox);
-	}
+	lane->first = &group->lane_loops[n * each];
+	lane->front = each > 1 ? lane->first + 1 : NULL;
+	lane->extra = &group->lane_loops[first_loops(group) + n * LANE_EXTRA];
+	atomic_init(&lane->wide, lane->first);
+	for (unsigned i = 0; i < each && !error; i++)
+		error = init_loop(group, lane, lane->first + i);
+	for (unsigned i = 0; i < LANE_EXTRA && !error; i++)
+		error = init_loop(group, lane, lane->extra + i);
 	return error;
 }
 
@@ -397,14 +488,16 @@ static int make_lanes(struct loop_group *group)
 	/* One for the front and one for the wide loop. */
 	count = count < 2 ? 2 : count;
 	group->lanes = calloc(group->nlanes, sizeof(*group->lanes));
-	group->lane_loops =
-		calloc((size_t)loops_each(group) * group->nlanes, sizeof(*group->lane_loops));
+	group->lane_loops = calloc((size_t)first_loops(group) + group->nlanes * LANE_EXTRA,
+		sizeof(*group->lane_loops));
 	group->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!group->lanes || !group->lane_loops)
 		return -ENOMEM;
 	for (unsigned n = 0; n < lanes_count(group); n++)
 		group->lane_loops[n].inbox.fd = -1;
-	error = request_pool_init(&group->entries, count * group->nlanes + spare,
+	group->own_entries = count * group->nlanes + spare;
+	error = request_pool_init(&group->entries,
+		group->own_entries + group->nlanes * LANE_EXTRA * EXTRA_ENTRIES,
 		group->config.payload, &transport_ring);
 	if (!error && group->ring_fd < 0)
 		error = -errno;
@@ -419,7 +512,7 @@ static int start_threads(struct loop_group *group)
 	unsigned n;
 	int error = 0;
 
-	for (n = 0; n < lanes_count(group) && !error; n++) {
+	for (n = 0; n < first_loops(group) && !error; n++) {
 		struct loop *loop = &group->lane_loops[n];
 
 		error = -pthread_create(&loop->thread, NULL, lane_main, loop);
@@ -446,6 +539,8 @@ void lanes_start(struct loop_group *group)
 	if (!error)
 		error = start_threads(group);
 	if (!error)
+		error = guard_start(group);
+	if (!error)
 		return;
 	log_warning("no FUSE over io_uring, so requests come by /dev/fuse: %s",
 		group->lanes_reason.text[0] ? group->lanes_reason.text : strerror(-error));
@@ -458,6 +553,8 @@ void lanes_join(struct loop_group *group)
 	unsigned count = lanes_count(group);
 	struct loop *loops = group->lane_loops;
 
+	/* Who adds loops. */
+	guard_join(group);
 	for (unsigned n = 0; loops && n < count; n++)
 		if (loops[n].thread_started)
 			pthread_join(loops[n].thread, NULL);

@@ -11,6 +11,9 @@
  * wide loop. So entries gather where requests of their kind are at home: one after another, which
  * is the front's, or many at once.
  *
+ * Where a wide loop is stuck all the same (the page cache makes writers wait, a file system is
+ * frozen), a guard adds another one with entries of its own, which come first.
+ *
  * The front loop runs on the queue's processor: a process that waits for its answer makes way for
  * it there, and nobody has to be woken elsewhere.
  */
@@ -38,9 +41,17 @@ struct inbox {
 	struct batchio_request poll;
 };
 
+/* Wide loops of a lane that the guard may add. */
+#define LANE_EXTRA 8
+
 struct lane {
-	struct loop *front;
-	struct loop *wide;
+	struct loop *front; /* NULL: none */
+	_Atomic(struct loop *) wide; /* the one that is handed things */
+	struct loop *first; /* wide loop; the guard's */
+	struct loop *extra; /* LANE_EXTRA more */
+	unsigned extras; /* of these, those that run */
+	unsigned calm; /* the guard's looks since a loop was stuck */
+	atomic_bool cautious; /* one was, a moment ago: each request goes alone */
 };
 
 enum ring_state {
@@ -59,8 +70,18 @@ void lanes_start(struct loop_group *group);
 /* Waits for the lanes to end and frees them. */
 void lanes_join(struct loop_group *group);
 
-/* Their loops, of which there are lanes_count(). */
+/* Their loops, running or not, of which there are lanes_count(). */
 unsigned lanes_count(const struct loop_group *group);
+
+/* For guard.c: another wide loop for the lane, which becomes the one that is handed things. False
+ * when there is none left, or no thread. */
+bool lane_add(struct loop_group *group, struct lane *lane);
+
+/* For guard.c: moves what a loop was handed and has not taken to another. */
+void lane_rescue(struct loop *from, struct loop *to);
+
+/* Requests received at once by a loop at most. */
+unsigned lane_limit(const struct loop *loop);
 
 /* ---- for the turn of a lane's loop ---- */
 

@@ -138,7 +138,7 @@ static void make_way(struct loop *loop, const struct request *req)
 static unsigned turn_limit(const struct loop *loop)
 {
 	if (loop->lane)
-		return LOOP_DRAIN;
+		return lane_limit(loop);
 	return atomic_load_explicit(&loop->group->extra, memory_order_relaxed) ? 1 : LOOP_DRAIN;
 }
 

@@ -75,6 +75,11 @@ struct loop_group {
 	unsigned nlanes; /* and those that serve them: queue n is lane n % nlanes's */
 	struct lane *lanes; /* NULL: none */
 	struct loop *lane_loops; /* two a lane */
+	unsigned own_entries; /* those of the lanes' first loops; the extra ones' follow */
+	pthread_t guard; /* guard.c's */
+	bool guard_started;
+	int guard_fd; /* eventfd: readable when loops have begun to work */
+	atomic_bool guarded; /* the guard looks at them */
 	atomic_uint lanes_open; /* of these, those that have registered their entries */
 	struct request_pool entries;
 	unsigned lanes_started; /* lanes' loops, and their first error */
@@ -100,8 +105,14 @@ struct loop {
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
 	struct lane *lane; /* of a ring; NULL: the loop reads the device */
 	struct inbox inbox; /* a lane's */
-	atomic_bool
-		idle; /* a front: waits with nothing to do, and nobody has handed it something */
+	/* A lane's: it does not wait for requests; and how often it began to; what the guard saw.
+	 */
+	atomic_bool turning;
+	atomic_uint turns;
+	unsigned turns_seen;
+	bool stuck; /* as the guard found it */
+	/* A front: it waits with nothing to do, and nobody has handed it something. */
+	atomic_bool idle;
 	struct request *current; /* being dispatched or answered, see loop_current() */
 	void *touched[LOOP_DRAIN]; /* fs/data.c: files that this turn queued something for */
 	unsigned ntouched;

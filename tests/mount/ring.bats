@@ -95,6 +95,34 @@ print(os.lseek(f, 0, os.SEEK_DATA))' "$MNT/file")" = 524288 ]
 	[ "$(transport)" = ring ]
 }
 
+@test "a frozen source holds up those who write, on all processors, and nobody who reads" {
+	local i writers=()
+	make_loop ext4 64M
+	head -c 1M /dev/urandom >"$SRC/other"
+	head -c 65536 /dev/zero >"$SRC/file"
+	sync -f "$SRC"
+	mount_fs sharing=shared
+	[ "$(transport)" = ring ]
+	within 10 cat "$MNT/other" >/dev/null
+	fsfreeze -f "$SRC"
+	for i in 0 1 2 3 4 5; do
+		timeout 60 taskset -c $((i % $(nproc))) dd if=/dev/zero of="$MNT/file" bs=4k seek="$i" count=1 conv=notrunc status=none 3>&- &
+		writers+=($!)
+	done
+	sleep 0.3
+	for i in $(seq 0 "$(($(nproc) - 1))"); do
+		within 5 taskset -c "$i" sh -c 'for n in 1 2 3 4 5; do cmp "$1/other" "$2/other" && ls -l "$1" && stat -f "$1"; done' - \
+			"$MNT" "$SRC" >/dev/null || {
+			fsfreeze -u "$SRC"
+			return 1
+		}
+	done
+	for i in "${writers[@]}"; do [ -d "/proc/$i" ]; done
+	fsfreeze -u "$SRC"
+	for i in "${writers[@]}"; do wait "$i"; done
+	cmp "$MNT/file" "$SRC/file"
+}
+
 @test "an interrupted process goes, and its request with it" {
 	mount_fs
 	mkfifo "$SRC/pipe"
