@@ -76,6 +76,9 @@ struct batchio_ops {
 	 */
 	int (*reap)(struct batchio *bio, unsigned want, int timeout_ms);
 
+	/* Optional. What batchio_has_news() says beyond bio->done. */
+	bool (*has_news)(struct batchio *bio);
+
 	/*
 	 * Optional; required of a backend where polls or commands outlive start(). In
 	 * batchio_close(), once. Each of them that was started and has not ended must end, with an

@@ -227,6 +227,11 @@ int batchio_submit_command(struct batchio *bio, struct batchio_command *command)
 	return 0;
 }
 
+bool batchio_has_news(struct batchio *bio)
+{
+	return bio->done.count || (bio->ops->has_news && bio->ops->has_news(bio));
+}
+
 int batchio_flush(struct batchio *bio)
 {
 	return bio->queue.count ? bio->ops->start(bio) : 0;

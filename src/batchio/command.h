@@ -10,6 +10,7 @@
 #ifndef BATCHIO_COMMAND_H
 #define BATCHIO_COMMAND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "batchio/batchio.h"
@@ -30,5 +31,11 @@ struct batchio_command {
 
 /* As batchio_submit(). -ENOTSUP where the handle takes none. */
 int batchio_submit_command(struct batchio *bio, struct batchio_command *command);
+
+/*
+ * Something has ended, or may have: batchio_reap() has something to look at. Makes no system call.
+ * False where that cannot be told.
+ */
+bool batchio_has_news(struct batchio *bio);
 
 #endif

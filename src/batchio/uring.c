@@ -339,6 +339,13 @@ static void leave_commands(struct batchio *bio)
 	}
 }
 
+static bool uring_has_news(struct batchio *bio)
+{
+	struct uring *u = bio->backend;
+
+	return io_uring_cq_ready(&u->ring) || must_enter(u);
+}
+
 /* A poll in flight that is not being cancelled yet. */
 static struct batchio_request *poll_to_cancel(struct uring *u)
 {
@@ -383,6 +390,7 @@ static const struct batchio_ops uring_ops = {
 	.try_inline = batchio_uring_try_inline,
 	.start = uring_start,
 	.reap = uring_reap,
+	.has_news = uring_has_news,
 	.cancel_waits = uring_cancel_waits,
 	.destroy = uring_destroy,
 };

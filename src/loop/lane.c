@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -147,13 +146,16 @@ unsigned lane_limit(const struct loop *loop)
 bool lane_passes(struct loop *loop, struct request *req)
 {
 	struct loop *front = loop->lane->front;
+	bool alone;
 
 	if (is_front(loop)) {
 		if (!list_empty(&loop->transport.arrived))
 			inbox_put(wide_of(loop->lane), &loop->transport.arrived);
 		return false;
 	}
-	if (!front || !may_wait(req) || !atomic_exchange(&front->idle, false))
+	/* One by itself probably has others to come after it, one by one. */
+	alone = loop->received == 0 && list_empty(&loop->transport.arrived) && turn_idle(loop);
+	if (!front || !(alone || may_wait(req)) || !atomic_exchange(&front->idle, false))
 		return false;
 	inbox_put_one(front, req);
 	return true;
@@ -206,8 +208,14 @@ int lane_rest(struct loop *loop)
 	atomic_fetch_add_explicit(&loop->turns, 1, memory_order_relaxed);
 	if (loop->transport.ready || !loop->wake_armed)
 		return batchio_reap(loop->bio, 0, 0);
-	if (is_front(loop) && turn_idle(loop))
+	if (is_front(loop) && turn_idle(loop)) {
 		atomic_store(&loop->idle, true);
+		/* The answers leave before. */
+		if (batchio_flush(loop->bio) == 0 && spin_for_news(loop)) {
+			atomic_store(&loop->idle, false);
+			return batchio_reap(loop->bio, 0, 0);
+		}
+	}
 	atomic_store_explicit(&loop->turning, false, memory_order_relaxed);
 	n = batchio_reap(loop->bio, 1, -1);
 	atomic_fetch_add_explicit(&loop->turns, 1, memory_order_relaxed);
@@ -327,19 +335,6 @@ static bool wait_for_kernel(struct loop_group *group)
 	return atomic_load(&group->ring) == RING_OPENING && !fds[1].revents;
 }
 
-/* One that is not there, or not allowed, is as well: the thread runs anywhere. */
-static void stay_on(unsigned cpu)
-{
-	cpu_set_t *set = CPU_ALLOC(cpu + 1);
-
-	if (!set)
-		return;
-	CPU_ZERO_S(CPU_ALLOC_SIZE(cpu + 1), set);
-	CPU_SET_S(cpu, CPU_ALLOC_SIZE(cpu + 1), set);
-	sched_setaffinity(0, CPU_ALLOC_SIZE(cpu + 1), set);
-	CPU_FREE(set);
-}
-
 static void report_start(struct loop *loop, int error, const struct batchio_error *reason)
 {
 	struct loop_group *group = loop->group;
@@ -408,8 +403,6 @@ static void *lane_main(void *arg)
 	struct batchio_error reason = {0};
 	int error = turn_begin(loop, &reason);
 
-	if (is_front(loop))
-		stay_on((unsigned)(loop->lane - group->lanes));
 	report_start(loop, error, &reason);
 	if (!error && wait_for_kernel(group)) {
 		open_lane(loop);

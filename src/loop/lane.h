@@ -14,8 +14,8 @@
  * Where a wide loop is stuck all the same (the page cache makes writers wait, a file system is
  * frozen), a guard adds another one with entries of its own, which come first.
  *
- * The front loop runs on the queue's processor: a process that waits for its answer makes way for
- * it there, and nobody has to be woken elsewhere.
+ * Loops run where they like: bound to the queue's processor, whoever was answered there was moved
+ * to another one as often as not, and its next request with it.
  */
 #ifndef LOOP_LANE_H
 #define LOOP_LANE_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking again before going to sleep; see spin.h. For loop.c only. */
+/* Looking again before going to sleep; see spin.h. */
 #include "loop/spin.h"
 
 #include <sys/resource.h>
@@ -76,23 +76,43 @@ static void settle(struct spin *spin, bool found)
 	}
 }
 
+/* Looks until something is found or it has been long enough. Counts the looks. What look() said. */
+static int spin_until(struct loop *loop, int (*look)(struct loop *), unsigned *looks)
+{
+	int64_t end = now() + SPIN_NS;
+	int got;
+
+	do {
+		pause_a_little();
+		got = look(loop);
+		(*looks)++;
+	} while (got == 0 && now() < end);
+	atomic_store_explicit(&loop->group->spinning, false, memory_order_release);
+	settle(&loop->spin, got > 0);
+	return got;
+}
+
 bool spin_for_request(struct loop *loop)
 {
-	int64_t end;
 	unsigned looks = 0;
-	int got = 0;
+	int got;
 
 	if (!may_spin(loop))
 		return false;
-	end = now() + SPIN_NS;
-	do {
-		pause_a_little();
-		got = loop_receive_one(loop);
-		looks++;
-	} while (got == 0 && now() < end);
+	got = spin_until(loop, loop_receive_one, &looks);
 	/* One that was there already may have company; who waits for its answer first has none. */
 	loop->transport.ready = got != 0 && looks == 1;
-	atomic_store_explicit(&loop->group->spinning, false, memory_order_release);
-	settle(&loop->spin, got > 0);
 	return got > 0;
+}
+
+static int has_news(struct loop *loop)
+{
+	return batchio_has_news(loop->bio);
+}
+
+bool spin_for_news(struct loop *loop)
+{
+	unsigned looks = 0;
+
+	return may_spin(loop) && spin_until(loop, has_news, &looks) > 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looking for the next request for a moment before going to sleep. For loop.c only.
+ * Looking for the next request for a moment before going to sleep. For loop.c and lane.c.
  *
  * A program that waits for each answer before it asks again sends its next request a few
  * microseconds after the last answer; going to sleep and being woken on another processor takes as
@@ -27,5 +27,8 @@ struct spin {
  * work in the loop but its polls.
  */
 bool spin_for_request(struct loop *loop);
+
+/* The same for a loop of a ring: true where batchio_reap() has something to look at. */
+bool spin_for_news(struct loop *loop);
 
 #endif
