@@ -165,7 +165,7 @@ static bool extend_init(
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
 	}
-	if (offers(in, header->len, fs->config.passthrough ? ABI_INIT2_PASSTHROUGH : 0)) {
+	if (fs->config.passthrough && offers(in, header->len, ABI_INIT2_PASSTHROUGH)) {
 		out->flags |= FUSE_INIT_EXT;
 		out->flags2 |= ABI_INIT2_PASSTHROUGH;
 		/* In younger headers max_stack_depth: the source is no such file system itself. */

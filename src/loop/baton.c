@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "loop/loop.h"
+#include "loop/turn.h"
 
 #define LOOK_AROUND_MS 500
 
@@ -58,14 +59,7 @@ static bool arm(struct loop *loop)
 
 	if (baton->armed)
 		return true;
-	baton->poll = (struct batchio_request){
-		.kind = BATCHIO_POLL,
-		.fd = baton->fd,
-		.events = POLLIN,
-		.done = poll_done,
-		.user = loop,
-	};
-	baton->armed = batchio_submit(loop->bio, &baton->poll) == 0;
+	baton->armed = turn_poll(loop, &baton->poll, baton->fd, poll_done) == 0;
 	return baton->armed;
 }
 

@@ -31,7 +31,6 @@ static void report_start(struct loop *loop, int error, const struct batchio_erro
 	struct loop_group *group = loop->group;
 
 	pthread_mutex_lock(&group->lock);
-	loop->stats_bio = loop->bio;
 	group->started++;
 	if (error && !group->start_error) {
 		group->start_error = error;
@@ -87,6 +86,9 @@ int turn_begin(struct loop *loop, struct batchio_error *reason)
 	else
 		error = make_handle(loop, reason);
 	loop->transport.bio = loop->bio;
+	pthread_mutex_lock(&loop->group->lock);
+	loop->stats_bio = loop->bio;
+	pthread_mutex_unlock(&loop->group->lock);
 	return error;
 }
 
@@ -128,9 +130,6 @@ void *loop_extra_main(void *arg)
 	if (error) {
 		log_warning("requests wait, and no further loop starts: %s", reason.text);
 	} else {
-		pthread_mutex_lock(&group->lock);
-		loop->stats_bio = loop->bio;
-		pthread_mutex_unlock(&group->lock);
 		error = turn_run(loop);
 		if (error)
 			turn_end_all(loop, error);

@@ -60,16 +60,31 @@ static void inbox_put_one(struct loop *loop, struct request *req)
 	inbox_put(loop, &one);
 }
 
+/* All that is in it goes to requests, which is made. */
+static void inbox_take(struct inbox *inbox, struct list *requests)
+{
+	list_init(requests);
+	pthread_mutex_lock(&inbox->lock);
+	list_splice_tail(&inbox->requests, requests);
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+void lane_rescue(struct loop *from, struct loop *to)
+{
+	struct list requests;
+
+	inbox_take(&from->inbox, &requests);
+	if (!list_empty(&requests))
+		inbox_put(to, &requests);
+}
+
 /* The loop takes what it was handed. */
 static void inbox_empty(struct loop *loop)
 {
 	struct list requests;
 	struct list *node;
 
-	list_init(&requests);
-	pthread_mutex_lock(&loop->inbox.lock);
-	list_splice_tail(&loop->inbox.requests, &requests);
-	pthread_mutex_unlock(&loop->inbox.lock);
+	inbox_take(&loop->inbox, &requests);
 	while ((node = list_pop(&requests))) {
 		struct request *req = list_entry(node, struct request, node);
 
@@ -103,14 +118,7 @@ static int inbox_arm(struct loop *loop)
 
 	if (inbox->armed)
 		return 0;
-	inbox->poll = (struct batchio_request){
-		.kind = BATCHIO_POLL,
-		.fd = inbox->fd,
-		.events = POLLIN,
-		.done = inbox_done,
-		.user = loop,
-	};
-	error = batchio_submit(loop->bio, &inbox->poll);
+	error = turn_poll(loop, &inbox->poll, inbox->fd, inbox_done);
 	inbox->armed = !error;
 	return error;
 }
@@ -240,18 +248,6 @@ static int register_some(struct loop *loop, unsigned queue, unsigned next, unsig
 	return error ? error : t->refused;
 }
 
-void lane_rescue(struct loop *from, struct loop *to)
-{
-	struct list requests;
-
-	list_init(&requests);
-	pthread_mutex_lock(&from->inbox.lock);
-	list_splice_tail(&from->inbox.requests, &requests);
-	pthread_mutex_unlock(&from->inbox.lock);
-	if (!list_empty(&requests))
-		inbox_put(to, &requests);
-}
-
 /* A single loop is to see everything: then it has no front. */
 static unsigned loops_each(const struct loop_group *group)
 {
@@ -291,13 +287,13 @@ static int register_all(struct loop *loop)
 	unsigned each = entries_each(group);
 	unsigned fronts = loop->lane->front ? 1 : 0;
 	unsigned first = lane * each;
-	int error = is_front(loop) ? register_some(loop, lane, first, 1)
-				   : register_some(loop, lane, first + fronts, each - fronts);
+	int error;
 
 	if (is_front(loop))
-		return error;
+		return register_some(loop, lane, first, 1);
+	error = register_some(loop, lane, first + fronts, each - fronts);
 	for (unsigned n = 0; n < spare_queues(group) && !error; n++)
-		if ((group->nlanes + n) % group->nlanes == lane)
+		if (n % group->nlanes == lane)
 			error = register_some(loop, group->nlanes + n, group->nlanes * each + n, 1);
 	return error;
 }
@@ -340,7 +336,6 @@ static void report_start(struct loop *loop, int error, const struct batchio_erro
 	struct loop_group *group = loop->group;
 
 	pthread_mutex_lock(&group->lock);
-	loop->stats_bio = loop->bio;
 	group->lanes_started++;
 	if (error && !group->lanes_error) {
 		group->lanes_error = error;
@@ -360,13 +355,9 @@ static void *extra_main(void *arg)
 	struct batchio_error reason = {0};
 	int error = turn_begin(loop, &reason);
 
-	if (!error) {
-		pthread_mutex_lock(&group->lock);
-		loop->stats_bio = loop->bio;
-		pthread_mutex_unlock(&group->lock);
+	if (!error)
 		error = register_some(loop, (unsigned)(lane - group->lanes),
 			group->own_entries + number * EXTRA_ENTRIES, EXTRA_ENTRIES);
-	}
 	/* What it is handed it has to take, with entries or without. */
 	if (error)
 		log_warning("a loop of the ring is stuck, and no other starts: %s",

@@ -179,6 +179,19 @@ static int drain(struct loop *loop)
 	return got < 0 ? got : 0;
 }
 
+int turn_poll(struct loop *loop, struct batchio_request *poll, int fd,
+	void (*done)(struct batchio_request *poll, ssize_t result))
+{
+	*poll = (struct batchio_request){
+		.kind = BATCHIO_POLL,
+		.fd = fd,
+		.events = POLLIN,
+		.done = done,
+		.user = loop,
+	};
+	return batchio_submit(loop->bio, poll);
+}
+
 static void wake_done(struct batchio_request *wake, ssize_t result)
 {
 	struct loop *loop = wake->user;
@@ -192,14 +205,7 @@ static int arm_wake(struct loop *loop)
 {
 	int error;
 
-	loop->wake = (struct batchio_request){
-		.kind = BATCHIO_POLL,
-		.fd = loop->group->wake_fd,
-		.events = POLLIN,
-		.done = wake_done,
-		.user = loop,
-	};
-	error = batchio_submit(loop->bio, &loop->wake);
+	error = turn_poll(loop, &loop->wake, loop->group->wake_fd, wake_done);
 	loop->wake_armed = !error;
 	return error;
 }

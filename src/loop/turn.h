@@ -21,6 +21,10 @@ int turn_run(struct loop *loop);
 /* Nothing is at work but answers on their way. */
 bool turn_idle(const struct loop *loop);
 
+/* Starts to wait until fd is readable: done() with the loop as the poll's user. 0 or -errno. */
+int turn_poll(struct loop *loop, struct batchio_request *poll, int fd,
+	void (*done)(struct batchio_request *poll, ssize_t result));
+
 /* ---- group.c ---- */
 
 /* Of memory that is all zero. */
