@@ -96,7 +96,7 @@ static int set_mode(struct fs *fs, const char *number, mode_t mode)
 	return fchmodat(fs->proc_fd, number, mode & 07777, 0) < 0 ? -errno : 0;
 }
 
-static int set_size(fuse_req_t req, const struct target *t, const char *number, off_t size)
+static int set_size(fuse_req_t req, const struct target *t, off_t size)
 {
 	struct fs *fs = fs_of(req);
 	mode_t type = inode_type(fs->inodes, t->ino);
@@ -113,8 +113,7 @@ static int set_size(fuse_req_t req, const struct target *t, const char *number, 
 		result = opener_get(fs, t->ino, 0, &opener);
 		fd = result < 0 ? result : file_fd(fs, opener.handle, 0);
 	} else if (!t->handle || t->handle->access == O_RDONLY) {
-		opened = openat(fs->proc_fd, number, O_WRONLY | O_CLOEXEC);
-		fd = opened < 0 ? -errno : opened;
+		fd = opened = file_reopen(fs, t->fd, O_WRONLY | O_CLOEXEC);
 	}
 	/* A change of owner takes the bits by itself. */
 	if (fd >= 0 && priv_kill_asked())
@@ -157,7 +156,7 @@ static int set_all(fuse_req_t req, const struct target *t, const struct stat *at
 	if (result == 0 && to_set & FUSE_SET_ATTR_MODE)
 		result = set_mode(fs, number, attr->st_mode);
 	if (result == 0 && to_set & FUSE_SET_ATTR_SIZE)
-		result = set_size(req, t, number, attr->st_size);
+		result = set_size(req, t, attr->st_size);
 	if (result == 0 && to_set & TIMES)
 		result = set_times(fs, number, attr, to_set);
 	return result;

@@ -143,7 +143,7 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 	fd = cred_enter(&scope, req);
 	if (fd == 0) {
 		fd = create_in(fs, dir_fd, new);
-		if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
+		while (inode_relieve(fs->inodes, fd))
 			fd = create_in(fs, dir_fd, new);
 		cred_leave(&scope);
 	}
@@ -158,16 +158,14 @@ static int learn_open(
 	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
 	uint64_t generation = watch_generation(fs);
-	char number[16];
 	struct stat st;
 	int path_fd;
 
 	if (fstat(fd, &st))
 		return -errno;
-	snprintf(number, sizeof(number), "%d", fd);
-	path_fd = openat(fs->proc_fd, number, O_PATH | O_CLOEXEC);
+	path_fd = file_reopen(fs, fd, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
-		return -errno;
+		return path_fd;
 	return namespace_learn(fs, path_fd, &st, place, generation, entry);
 }
 

@@ -87,6 +87,9 @@ void file_unlock(struct file_table *table, struct file *file);
 int file_keep(struct file_table *table, fuse_ino_t ino, struct file **out);
 /* The kernel has forgotten ino: its kept file goes. */
 void file_forget(struct file_table *table, fuse_ino_t ino);
+/* The process ran out of descriptors: some kept files without users go. With no file's lock held.
+ * False when there are none. */
+bool file_relieve(void *table);
 uint64_t file_count_kept(struct file_table *table);
 
 /* Something of ino has changed that its next sync has to see to. */

@@ -20,8 +20,9 @@
 #define FILE_SLOTS (64u << 20)
 /* Of one merged call. */
 #define MERGE_BYTES (1u << 20)
-/* Kept files that go at once, when there are too many. */
+/* Kept files that go at once, when there are too many, but no more than such a part of them. */
 #define RETIRE_MOST 64
+#define RETIRE_PART 8
 /* So large a part of those kept besides may wait for the device to go. */
 #define RETIRE_SHARE 4
 
@@ -35,7 +36,8 @@ struct file_table {
 	uint64_t n_kept;
 	struct list retiring; /* for the thread, referenced, */
 	unsigned n_retiring; /* and those that it is at */
-	pthread_cond_t retire_cond;
+	uint64_t retired; /* batches that went */
+	pthread_cond_t retire_cond, retired_cond;
 	pthread_t retire_thread;
 	bool retire_started, ending;
 	struct co_limits limits;
@@ -59,6 +61,7 @@ int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out)
 	list_init(&table->idle);
 	list_init(&table->retiring);
 	pthread_cond_init(&table->retire_cond, NULL);
+	pthread_cond_init(&table->retired_cond, NULL);
 	table->limits = (struct co_limits){.max_ops = IOV_MAX, .max_bytes = MERGE_BYTES};
 	*out = table;
 	return 0;
@@ -157,6 +160,7 @@ void file_table_free(struct file_table *table)
 		file_free(table, list_entry(node, struct file, node));
 	munmap(table->slots, FILE_SLOTS * sizeof(*table->slots));
 	pthread_cond_destroy(&table->retire_cond);
+	pthread_cond_destroy(&table->retired_cond);
 	pthread_mutex_destroy(&table->lock);
 	free(table);
 }
@@ -290,25 +294,38 @@ static void *retire_main(void *arg)
 		pthread_mutex_lock(&table->lock);
 		/* Until now they had their descriptors. */
 		table->n_retiring -= n;
+		table->retired++;
+		pthread_cond_broadcast(&table->retired_cond);
 	}
 	pthread_mutex_unlock(&table->lock);
 	return NULL;
 }
 
-/* The thread takes the list. False: it has enough, or there is none. The lock is held. */
-static bool hand_over(struct file_table *table, struct list *files, unsigned n)
+/* Is the thread there? The lock is held. */
+static bool have_retirer(struct file_table *table)
 {
-	if (table->n_retiring + n > table->max_idle / RETIRE_SHARE || table->ending)
-		return false;
 	if (!table->retire_started)
 		table->retire_started =
 			!pthread_create(&table->retire_thread, NULL, retire_main, table);
-	if (!table->retire_started)
-		return false;
+	return table->retire_started && !table->ending;
+}
+
+/* It takes the list. The lock is held. */
+static void hand_over(struct file_table *table, struct list *files, unsigned n)
+{
 	list_splice_tail(files, &table->retiring);
+	list_init(files);
 	table->n_retiring += n;
 	pthread_cond_signal(&table->retire_cond);
-	return true;
+}
+
+/* Until some more have gone. The lock is held. */
+static void await_retired(struct file_table *table)
+{
+	uint64_t before = table->retired;
+
+	while (table->retired == before)
+		pthread_cond_wait(&table->retired_cond, &table->lock);
 }
 
 static void stop_retiring(struct file_table *table)
@@ -321,25 +338,60 @@ static void stop_retiring(struct file_table *table)
 		pthread_join(table->retire_thread, NULL);
 }
 
+/* The oldest idle files, referenced, onto a list. Returns how many; *wait: the device has to be
+ * waited for. The lock is held. */
+static unsigned choose_oldest(struct file_table *table, struct list *files, bool *wait)
+{
+	unsigned part = table->max_idle / RETIRE_PART + 1;
+	unsigned n;
+
+	for (n = 0; n < RETIRE_MOST && n < part && !list_empty(&table->idle); n++) {
+		struct file *file = list_entry(table->idle.next, struct file, idle);
+
+		not_idle(table, file);
+		*wait |= unsynced(file);
+		file->refs++;
+		list_add_tail(&file->idle, files);
+	}
+	return n;
+}
+
 /*
- * The oldest idle files, referenced, onto a list, or to the thread if the device has to be waited
- * for. The lock is held.
+ * There are too many: the oldest onto a list, or to the thread if the device has to be waited for.
+ * Those that wait have their descriptors still, so where they are many whoever brings more waits
+ * with them. The lock is held, though not throughout.
  */
-static void choose_oldest(struct file_table *table, struct list *files)
+static void make_room(struct file_table *table, struct list *files)
 {
 	bool wait = false;
 	unsigned n;
 
-	for (n = 0; n < RETIRE_MOST && !list_empty(&table->idle); n++) {
-		struct file *file = list_entry(table->idle.next, struct file, idle);
+	while (table->n_retiring && table->n_retiring >= table->max_idle / RETIRE_SHARE)
+		await_retired(table);
+	if (table->n_idle <= table->max_idle)
+		return;
+	n = choose_oldest(table, files, &wait);
+	if (wait && have_retirer(table))
+		hand_over(table, files, n);
+}
 
-		not_idle(table, file);
-		wait |= unsynced(file);
-		file->refs++;
-		list_add_tail(&file->idle, files);
-	}
-	if (wait && hand_over(table, files, n))
-		list_init(files);
+bool file_relieve(void *arg)
+{
+	struct file_table *table = arg;
+	struct list files;
+	bool wait = false;
+	bool any;
+
+	list_init(&files);
+	pthread_mutex_lock(&table->lock);
+	/* By the thread in any case: the caller may act as somebody else. */
+	if (!list_empty(&table->idle) && have_retirer(table))
+		hand_over(table, &files, choose_oldest(table, &files, &wait));
+	any = table->n_retiring > 0;
+	if (any)
+		await_retired(table);
+	pthread_mutex_unlock(&table->lock);
+	return any;
 }
 
 /* The last user of a kept file is gone. The lock is held; what it returns is to be freed. */
@@ -353,7 +405,7 @@ static struct file *rest(struct file_table *table, struct file *file, struct lis
 	if (!file->queue.failed) {
 		list_add_tail(&file->idle, &table->idle);
 		if (++table->n_idle > table->max_idle)
-			choose_oldest(table, too_many);
+			make_room(table, too_many);
 	}
 	return NULL;
 }

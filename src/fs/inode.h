@@ -127,8 +127,14 @@ void inode_moved(struct inode_table *table, fuse_ino_t ino, const struct inode_p
 bool inode_dropped(struct inode_table *table);
 bool inode_named(struct inode_table *table);
 
-/* The process ran out of descriptors: closes some. False when there are none to close. */
-bool inode_relieve(struct inode_table *table);
+/*
+ * True where result, -errno of an attempt to open something, says that the process ran out of
+ * descriptors, and some were closed since: here, or else by the owner of others. The attempt is
+ * then worth repeating.
+ */
+bool inode_relieve(struct inode_table *table, int result);
+/* That owner: it closes some of its own, or returns false. */
+void inode_others(struct inode_table *table, bool (*relieve)(void *arg), void *arg);
 
 struct inode_usage {
 	uint64_t inodes; /* known to the kernel */

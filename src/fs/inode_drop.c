@@ -82,11 +82,19 @@ void evict(struct inode_table *table, uint32_t bound, struct closing *closing)
 	}
 }
 
-bool inode_relieve(struct inode_table *table)
+void inode_others(struct inode_table *table, bool (*relieve)(void *arg), void *arg)
+{
+	table->relieve_others = relieve;
+	table->others = arg;
+}
+
+bool inode_relieve(struct inode_table *table, int result)
 {
 	struct closing closing = {0};
 	bool any = false;
 
+	if (result != -EMFILE && result != -ENFILE)
+		return false;
 	/* A whole round at most, in portions: referenced ones fall in the second. */
 	for (int round = 0; round < 64 && !any; round++) {
 		pthread_mutex_lock(&table->lock);
@@ -95,7 +103,7 @@ bool inode_relieve(struct inode_table *table)
 		any = closing.n > 0;
 		close_all(&closing);
 	}
-	return any;
+	return any || (table->relieve_others && table->relieve_others(table->others));
 }
 
 void close_all(struct closing *closing)

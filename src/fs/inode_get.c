@@ -76,7 +76,7 @@ static int make(struct inode_table *table, struct attempt *attempt)
 	_cleanup_fd int own = open_once(table, attempt);
 	int fd;
 
-	if ((own == -EMFILE || own == -ENFILE) && inode_relieve(table))
+	while (inode_relieve(table, own))
 		own = open_once(table, attempt);
 	fd = own;
 	pthread_mutex_lock(&table->lock);

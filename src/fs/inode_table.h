@@ -25,6 +25,8 @@ struct inode_table {
 	_Atomic bool dropped; /* some descriptor was, ever */
 	_Atomic bool named; /* some slot got a place, ever */
 	struct devices devices;
+	bool (*relieve_others)(void *arg); /* or NULL */
+	void *others;
 
 	pthread_mutex_t lock; /* of the following */
 	struct slots slots;

@@ -52,7 +52,7 @@ int namespace_open(struct fs *fs, int dir_fd, const char *name, struct stat *att
 {
 	_cleanup_fd int fd = open_child(fs, dir_fd, name, crossed);
 
-	if ((fd == -EMFILE || fd == -ENFILE) && inode_relieve(fs->inodes))
+	while (inode_relieve(fs->inodes, fd))
 		fd = open_child(fs, dir_fd, name, crossed);
 	if (fd < 0)
 		return fd;

@@ -34,24 +34,29 @@ int file_source_flags(const struct fs *fs, int flags)
 	return flags | O_CLOEXEC | (fs->config.keep_atime ? O_NOATIME : 0);
 }
 
+static int open_number(struct fs *fs, int fd, int flags)
+{
+	char name[16];
+	int again;
+
+	snprintf(name, sizeof(name), "%d", fd);
+	do {
+		again = openat(fs->proc_fd, name, flags);
+		again = again < 0 ? -errno : again;
+	} while (inode_relieve(fs->inodes, again));
+	return again;
+}
+
 /* It is a regular file or a directory: opening it has no effect of its own. */
 int file_reopen(struct fs *fs, int fd, int flags)
 {
 	int quiet = fs->config.keep_atime ? O_NOATIME : 0;
-	char name[16];
-	int again;
+	int again = open_number(fs, fd, flags | quiet);
 
-	flags |= quiet;
-	snprintf(name, sizeof(name), "%d", fd);
-	again = openat(fs->proc_fd, name, flags);
 	/* Somebody else's, and no right to read it without a trace. */
-	if (again < 0 && errno == EPERM && quiet) {
-		flags &= ~O_NOATIME;
-		again = openat(fs->proc_fd, name, flags);
-	}
-	if (again < 0 && (errno == EMFILE || errno == ENFILE) && inode_relieve(fs->inodes))
-		again = openat(fs->proc_fd, name, flags);
-	return again < 0 ? -errno : again;
+	if (again == -EPERM && quiet)
+		again = open_number(fs, fd, flags & ~O_NOATIME);
+	return again;
 }
 
 /* The kernel reads what it is to write only a part of, also for those who opened for writing only.

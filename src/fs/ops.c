@@ -306,6 +306,8 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	if (!error)
 		error = file_table_new(fs, inode_fds() / 2, &fs->files);
 	if (!error)
+		inode_others(fs->inodes, file_relieve, fs->files);
+	if (!error)
 		error = locks_new(&fs->locks);
 	if (error) {
 		fs_destroy(fs);

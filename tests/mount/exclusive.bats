@@ -321,6 +321,27 @@ same_times() {
 	[ "$(wc -l <"$WORK/sums")" = 2000 ]
 }
 
+@test "out of descriptors, with files that wait for the device: whoever wants more waits, and none fails" {
+	local writers=() i
+	requires_root
+	ulimit -S -n 80
+	ulimit -H -n 80
+	mount_fs
+	for i in 1 2 3 4 5 6 7 8; do
+		timeout 100 perl -e 'for (1..200) { open(F, ">", "$ARGV[0]/$ARGV[1].$_") or die "$_: $!"; print F "$_\n" x ($_ % 50 + 1); close F or die "$_: $!" }' \
+			"$MNT" "$i" &
+		writers+=($!)
+	done
+	for i in $(seq 20); do
+		within 20 sync -f "$MNT"
+	done
+	for i in "${writers[@]}"; do
+		wait "$i"
+	done
+	within 60 perl -e 'for $w (1..8) { for (1..200) { open(F, "<", "$ARGV[0]/$w.$_") or die "$w.$_: $!"; local $/; <F> eq "$_\n" x ($_ % 50 + 1) or die "$w.$_" } }' \
+		"$MNT"
+}
+
 # ---- Holes ----
 
 @test "SEEK_DATA and SEEK_HOLE see what is not written back yet; cp keeps a fresh file sparse" {

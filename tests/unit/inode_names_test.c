@@ -103,7 +103,7 @@ static struct inode_usage usage(void)
 /* Lets the clock's hand go round: what can be dropped is. */
 static void drop_all(void)
 {
-	while (inode_relieve(table))
+	while (inode_relieve(table, -EMFILE))
 		;
 }
 
@@ -563,7 +563,7 @@ static void *hammer(void *arg)
 		if (object == 1 || (object && inode_type(table, ino) != S_IFREG))
 			return "failed";
 		if (i % 64 == 0)
-			inode_relieve(table);
+			inode_relieve(table, -EMFILE);
 		inode_forget(table, ino, 1);
 	}
 	return NULL;
@@ -606,7 +606,7 @@ static void *ask_for_the_moving(void *arg)
 	while (!moved_enough) {
 		if (object_of(moving) != moving_object)
 			return "lost";
-		inode_relieve(table);
+		inode_relieve(table, -EMFILE);
 	}
 	return NULL;
 }
@@ -634,7 +634,7 @@ TEST(what_is_being_moved_through_the_mount_is_always_found)
 		renameat(root, paths[at], root, paths[!at]);
 		inode_moved(table, moving, &places[at], &places[!at]);
 		inode_put(table, moving);
-		inode_relieve(table);
+		inode_relieve(table, -EMFILE);
 	}
 	moved_enough = true;
 	for (int i = 0; i < 2; i++) {
