@@ -21,6 +21,7 @@
 #include "fs/priv.h"
 #include "fs/relist.h"
 #include "loop/loop.h"
+#include "loop/slow.h"
 
 /* Classes: requests of different ones are never merged. The lower bits are the descriptor's
  * variant. */
@@ -304,10 +305,24 @@ static void start_sync(struct data_op *head, const struct co_call *call)
 	submit(&head->sync_io);
 }
 
+/* A buffered write is a copy, but not where the file system makes it wait: then it goes beside. */
+static unsigned may_inline(const struct co_call *call)
+{
+	struct loop *loop = loop_self();
+
+	if (call->kind == CO_READ || !loop->group->config.uring ||
+		!slow_for_others(loop, FUSE_WRITE))
+		return BATCHIO_MAYINLINE;
+	stat_add(&loop->stats.waits_by_ring, 1);
+	return 0;
+}
+
 static void start_data(struct data_op *head, const struct co_call *call)
 {
 	struct iovec *iov = (struct iovec *)head->request->area;
+	unsigned opcode = call->kind == CO_READ ? FUSE_READ : FUSE_WRITE;
 	struct list *node;
+	int64_t began;
 	int n = 0;
 
 	list_for_each (node, &call->ops) {
@@ -317,7 +332,7 @@ static void start_data(struct data_op *head, const struct co_call *call)
 	}
 	head->io = (struct batchio_request){
 		.kind = call->kind == CO_READ ? BATCHIO_READ : BATCHIO_WRITE,
-		.flags = BATCHIO_MAYINLINE | (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
+		.flags = may_inline(call) | (call->klass & FD_DIRECT ? BATCHIO_DIRECT : 0) |
 			 (call->klass & CLASS_DSYNC ? BATCHIO_DSYNC : 0) |
 			 (call->kind == CO_WRITE_SYNC ? BATCHIO_LINK : 0),
 		.fd = head->fd,
@@ -327,27 +342,9 @@ static void start_data(struct data_op *head, const struct co_call *call)
 		.done = data_done,
 		.user = head,
 	};
+	began = slow_begin(loop_self(), opcode);
 	submit(&head->io);
-}
-
-/* Where the file's flushes go; see file.h. Out of descriptors, the request's own has to do. */
-static int flush_fd(struct data_op *head)
-{
-	struct file *file = head->file;
-	int fd;
-
-	/* A kept file's own handle is its oldest opener, and keeps its descriptors. */
-	if (file->kept)
-		return head->fd;
-	pthread_mutex_lock(&file->lock);
-	if (file->flush_fd < 0 && !list_empty(&file->handles)) {
-		struct handle *oldest = list_entry(file->handles.next, struct handle, node);
-
-		file->flush_fd = fcntl(file_any_fd(head->fs, oldest), F_DUPFD_CLOEXEC, 0);
-	}
-	fd = file->flush_fd >= 0 ? file->flush_fd : head->fd;
-	pthread_mutex_unlock(&file->lock);
-	return fd;
+	slow_end(loop_self(), opcode, began);
 }
 
 static void count_call(const struct co_call *call)
@@ -376,7 +373,7 @@ static void start_call(struct data_op *head)
 	head->outcome = (struct co_outcome){0};
 	head->waiting = data + sync;
 	if (sync)
-		head->sync_fd = flush_fd(head);
+		head->sync_fd = file_flush_fd(head->fs, head->file, head->fd);
 	/* Nothing may come between the two: the pair is linked by their order. */
 	if (data)
 		start_data(head, call);

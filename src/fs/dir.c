@@ -205,6 +205,8 @@ static int add_batch(struct listing *l)
 	for (long at = 0; at < got;) {
 		const struct linux_dirent64 *d = (const void *)(batch + at);
 
+		if (l->plus)
+			loop_breathe();
 		if (!add_entry(l, d)) {
 			/* Read again by the next request. */
 			if (lseek(l->fd, before, SEEK_SET) < 0)

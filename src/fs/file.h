@@ -136,6 +136,10 @@ int file_read_fd(struct fs *fs, struct handle *handle, int variant);
 /* A descriptor of handle for what any will do: attributes, a flush. Or -errno. */
 int file_any_fd(struct fs *fs, struct handle *handle);
 
+/* The one that file's flushes go through, see struct file. Out of descriptors, the request's own
+ * has to do. */
+int file_flush_fd(struct fs *fs, struct file *file, int own);
+
 /* Opens the regular file ino in the source, with the caller's flags. The descriptor, or -errno. */
 int file_open(struct fs *fs, fuse_ino_t ino, int flags);
 /* What is left of a caller's flags there. */

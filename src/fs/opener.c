@@ -99,7 +99,7 @@ static int publish(struct handle *handle, int variant, int fd)
 	return none;
 }
 
-static bool own(const struct handle *handle)
+static bool is_own(const struct handle *handle)
 {
 	return handle->first < 0;
 }
@@ -114,9 +114,9 @@ static int open_variant(struct fs *fs, struct handle *handle, int variant, int a
 	struct stat attr;
 
 	/* A file that was kept, let go and is kept again: is it as we left it? */
-	if (own(handle) && fd >= 0 && fstat(fd, &attr) == 0)
+	if (is_own(handle) && fd >= 0 && fstat(fd, &attr) == 0)
 		file_check(fs, ino, fd, &attr);
-	return publish(handle, variant | (own(handle) && access == O_RDONLY ? FD_READ : 0), fd);
+	return publish(handle, variant | (is_own(handle) && access == O_RDONLY ? FD_READ : 0), fd);
 }
 
 int file_fd(struct fs *fs, struct handle *handle, int variant)
@@ -125,7 +125,7 @@ int file_fd(struct fs *fs, struct handle *handle, int variant)
 
 	if (fd >= 0)
 		return fd;
-	if (own(handle) && fs->config.read_only)
+	if (is_own(handle) && fs->config.read_only)
 		return -EROFS;
 	return open_variant(fs, handle, variant, handle->access);
 }
@@ -148,7 +148,7 @@ static int own_read_fd(struct fs *fs, struct handle *handle, int variant)
 
 int file_read_fd(struct fs *fs, struct handle *handle, int variant)
 {
-	if (own(handle))
+	if (is_own(handle))
 		return own_read_fd(fs, handle, variant & FD_DIRECT);
 	/* Appending is of no concern to a reader: no second descriptor is opened for it. */
 	if ((variant ^ handle->first) & FD_DIRECT)
@@ -158,7 +158,26 @@ int file_read_fd(struct fs *fs, struct handle *handle, int variant)
 
 int file_any_fd(struct fs *fs, struct handle *handle)
 {
-	return own(handle) ? own_read_fd(fs, handle, 0) : atomic_load(&handle->fd[handle->first]);
+	return is_own(handle) ? own_read_fd(fs, handle, 0)
+			      : atomic_load(&handle->fd[handle->first]);
+}
+
+int file_flush_fd(struct fs *fs, struct file *file, int own)
+{
+	int fd;
+
+	/* A kept file's own handle is its oldest opener, and keeps its descriptors. */
+	if (file->kept)
+		return own;
+	pthread_mutex_lock(&file->lock);
+	if (file->flush_fd < 0 && !list_empty(&file->handles)) {
+		struct handle *oldest = list_entry(file->handles.next, struct handle, node);
+
+		file->flush_fd = fcntl(file_any_fd(fs, oldest), F_DUPFD_CLOEXEC, 0);
+	}
+	fd = file->flush_fd >= 0 ? file->flush_fd : own;
+	pthread_mutex_unlock(&file->lock);
+	return fd;
 }
 
 static int directory_fd(struct fs *fs, struct file *file)

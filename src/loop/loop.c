@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "loop/slow.h"
 #include "loop/turn.h"
 
 /* A loop of the keeper's ends after this time without work. */
@@ -85,19 +86,45 @@ bool loop_may_wait(void)
 	return true;
 }
 
+void loop_breathe(void)
+{
+	struct loop *loop = self;
+	struct request *current = loop->current;
+	bool answered = loop->answered;
+
+	if (turn_idle(loop))
+		return;
+	batchio_reap(loop->bio, 0, 0);
+	loop->current = current;
+	loop->answered = answered;
+}
+
+/* Those that the turn's end hands to the backend; all others may wait for the source in dispatch().
+ */
+static bool is_data(const struct request *req)
+{
+	return req->opcode == FUSE_READ || req->opcode == FUSE_WRITE || req->opcode == FUSE_FSYNC;
+}
+
 static void dispatch(struct loop *loop, struct request *req)
 {
 	struct loop_group *group = loop->group;
+	unsigned opcode = req->opcode;
+	bool data = is_data(req);
+	int64_t began = 0;
 
-	stat_add(&loop->stats
-			  .requests[req->opcode < STATS_OPCODES ? req->opcode : STATS_OPCODES - 1],
-		1);
+	stat_add(&loop->stats.requests[opcode < STATS_OPCODES ? opcode : STATS_OPCODES - 1], 1);
 	/* It may take long: who is woken meanwhile shall not count on us. */
 	baton_set_waiting(loop, false);
 	req->answered = false;
 	loop->answered = false;
 	loop->current = req;
+	/* Of data, the backend's calls are looked at; here it is only queued. */
+	if (!data)
+		began = slow_begin(loop, opcode);
 	group->config.hooks.dispatch(loop, req, group->config.hooks.user);
+	if (!data)
+		loop->late |= slow_end(loop, opcode, began);
 	/*
 	 * Still ours: a message that has no answer (FORGET), or one that is given beside the loops.
 	 * Else nothing of it may be looked at:
@@ -110,13 +137,6 @@ static void dispatch(struct loop *loop, struct request *req)
 	loop->current = NULL;
 }
 
-/* Those that the turn's end hands to the backend; all others may wait for the source in dispatch().
- */
-static bool is_data(const struct request *req)
-{
-	return req->opcode == FUSE_READ || req->opcode == FUSE_WRITE || req->opcode == FUSE_FSYNC;
-}
-
 /*
  * What was dispatched before a request that gets stuck is stuck with it. Where that is to be
  * feared, a ring is handed what there is before such a request.
@@ -126,7 +146,7 @@ static void make_way(struct loop *loop, const struct request *req)
 	const struct loop_group_config *config = &loop->group->config;
 
 	if (is_data(req) || !config->uring ||
-		!(config->careful ||
+		!(config->careful || slow_expected(loop, req->opcode) ||
 			atomic_load_explicit(&loop->group->extra, memory_order_relaxed)))
 		return;
 	config->hooks.turn_end(loop, config->hooks.user);
@@ -166,7 +186,8 @@ static int drain(struct loop *loop)
 	unsigned most = turn_limit(loop);
 	int got = 1;
 
-	while (loop->received < most && loop->transport.ready && got > 0)
+	loop->late = false;
+	while (loop->received < most && loop->transport.ready && got > 0 && !loop->late)
 		got = loop_receive_one(loop);
 	if (loop->received) {
 		stat_add(&loop->stats.turns, 1);

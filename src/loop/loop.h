@@ -61,6 +61,7 @@ struct loop_group {
 	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
 	atomic_uint waiting; /* loops that wait for requests or look for them, see baton.h */
 	atomic_uint extra; /* of the keeper's loops, those that run */
+	atomic_uint probation[STATS_OPCODES]; /* slow.c's, by opcode */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
 	atomic_bool stopping;
@@ -100,6 +101,7 @@ struct loop {
 	unsigned received; /* in this turn */
 	unsigned let_go; /* of these, those to be answered later */
 	bool answered; /* the one that is being dispatched */
+	bool late; /* one of this turn took long: what waits goes first */
 	struct baton baton;
 	bool waited; /* something may have ended within submit */
 	atomic_bool ended; /* a loop of the keeper's: nothing is left of it but the thread */
@@ -163,6 +165,12 @@ int loop_reap_next(struct loop *loop, int timeout_ms);
  * next to come: it may wait for the source.
  */
 bool loop_may_wait(void);
+
+/*
+ * Between the parts of a request that takes long: answers what of others has ended meanwhile. With
+ * no lock held that an answer to a read, write or sync may want.
+ */
+void loop_breathe(void);
 
 /* The loop of the calling thread, or NULL. */
 struct loop *loop_self(void);

@@ -3,8 +3,8 @@
 #include "loop/spin.h"
 
 #include <sys/resource.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "loop/loop.h"
 
 #define SPIN_NS 25000
@@ -15,14 +15,6 @@
 #define REST       32
 #define REST_LONG  512
 #define LOOK_EVERY 16
-
-static int64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void pause_a_little(void)
 {
@@ -79,14 +71,14 @@ static void settle(struct spin *spin, bool found)
 /* Looks until something is found or it has been long enough. Counts the looks. What look() said. */
 static int spin_until(struct loop *loop, int (*look)(struct loop *), unsigned *looks)
 {
-	int64_t end = now() + SPIN_NS;
+	int64_t end = clock_ns() + SPIN_NS;
 	int got;
 
 	do {
 		pause_a_little();
 		got = look(loop);
 		(*looks)++;
-	} while (got == 0 && now() < end);
+	} while (got == 0 && clock_ns() < end);
 	atomic_store_explicit(&loop->group->spinning, false, memory_order_release);
 	settle(&loop->spin, got > 0);
 	return got;

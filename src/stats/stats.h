@@ -36,6 +36,10 @@ struct loop_stats {
 	stat_counter syncs_clean; /* of these, answered at once, as nothing had changed */
 	stat_counter syncs_joined; /* of these, that shared a flush in flight */
 	stat_counter syncs_early; /* flushes begun before they were asked for */
+	stat_counter waits; /* calls of the source that took long, and held up a loop */
+	stat_counter
+		waits_expected; /* calls beside which another loop looked for requests therefore */
+	stat_counter waits_by_ring; /* buffered writes that went through the ring therefore */
 	stat_counter bytes_read;
 	stat_counter bytes_written;
 	stat_counter errors; /* data operations answered with an error */

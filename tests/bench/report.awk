@@ -108,7 +108,7 @@ function write_json(   i) {
 
 function json_row(row, comma,   t) {
 	printf "    { %s%s%s%s\n      %s\"results\": [\n", member("name", quoted(row)), member("unit", quoted(unit[row])),
-		member("better", unit[row] == "s" ? "\"less\"" : "\"more\""), member("text", quoted(row_text[row])),
+		member("better", less_is_better(row) ? "\"less\"" : "\"more\""), member("text", quoted(row_text[row])),
 		member("best_peer", row in best_peer ? quoted(best_peer[row]) : "null")
 	for (t = 1; t <= ntargets; t++)
 		printf "        { %s%s }%s\n", member("target", quoted(targets[t])), json_result(row, targets[t]),

@@ -12,8 +12,8 @@
 #   NAME_finish   untimed, in $D: stop servers
 #   NAME_after    in $SRC, nothing is mounted: is what was written there? Then take it away
 #   NAME_needs    prints why the row cannot be had on this machine; nothing when it can
-# UNIT is `s` (the time of _run counts, less is better) or a rate, more is better, which _run gives to `figure`.
-# In both cases `figure` says for how many operations it was, for the processor time per operation.
+# UNIT is `s` (the time of _run counts, less is better), `us` (a latency, less is better) or a rate, more is better; these
+# _run gives to `figure`, which in all cases says for how many operations it was, for the processor time per operation.
 #
 # Set: SRC (the source), D (where programs work: the mount, or SRC itself), KEEP (a directory beside the source
 # for archives and templates), SECS (seconds of the rows that run for a time), SCALE (percent of the usual sizes),
@@ -29,7 +29,7 @@ row() { # NAME UNIT TEXT
 	ROW_TEXT[$1]=$3
 }
 
-# What a row has to say: how many operations, and for a rate its value.
+# What a row has to say: how many operations, and for a rate or a latency its value.
 figure() { # OPERATIONS [VALUE]
 	echo "$1 ${2:--}" >"$OUT/figure"
 }
@@ -270,3 +270,5 @@ sqlite_delete_after() { sqlite_after "$(scaled 1000)"; }
 source "${BASH_SOURCE[0]%/*}/rows_disk.sh"
 # shellcheck source=tests/bench/rows_db.sh
 source "${BASH_SOURCE[0]%/*}/rows_db.sh"
+# shellcheck source=tests/bench/rows_latency.sh
+source "${BASH_SOURCE[0]%/*}/rows_latency.sh"

@@ -42,10 +42,14 @@ function good(row, target) {
 	return count[row, target] > 0 && !((row, target) in failure)
 }
 
+function less_is_better(row) {
+	return unit[row] == "s" || unit[row] == "us"
+}
+
 # How quick a value is beside another, 1 when equal, more when quicker, whichever way the unit counts.
 function quickness(row, value, beside) {
 	if (value <= 0 || beside <= 0) return 0
-	return unit[row] == "s" ? beside / value : value / beside
+	return less_is_better(row) ? beside / value : value / beside
 }
 
 # Fills med, low, high, ratio, ratio_low, ratio_high, by_peer, cpu_op, machine_op and best_peer.
