@@ -305,7 +305,7 @@ static int rest_at_device(struct loop *loop, int patience)
 	if (error)
 		return error;
 	/* Ready but out of requests: only a completion helps, here or on another loop. */
-	if (t->ready && !loop->group->pool.available)
+	if (t->ready && request_pool_empty(&loop->group->pool))
 		return loop_reap_next(loop, 10);
 	return t->ready ? batchio_reap(loop->bio, 0, 0) : rest(loop, patience);
 }

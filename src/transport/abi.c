@@ -160,3 +160,13 @@ int abi_check(const void *message, size_t length, size_t max_payload)
 		return -EINVAL;
 	return check_arguments(in->opcode, arg, rest, tail, max_payload);
 }
+
+size_t abi_payload(const void *message)
+{
+	const struct fuse_in_header *in = message;
+	const struct fuse_read_in *read = (const void *)(in + 1);
+
+	if (in->opcode == FUSE_READ || in->opcode == FUSE_READDIR || in->opcode == FUSE_READDIRPLUS)
+		return read->size;
+	return in->len - sizeof(*in);
+}

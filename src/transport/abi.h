@@ -129,4 +129,7 @@ _Static_assert(sizeof(struct abi_statx_out) == 288, "STATX answer");
  */
 int abi_check(const void *message, size_t length, size_t max_payload);
 
+/* Bytes of data in a checked message, or wanted in its answer: whichever it has. */
+size_t abi_payload(const void *message);
+
 #endif

@@ -75,6 +75,7 @@ static int read_message(struct transport *t, struct request *req)
 			req->length = (size_t)n;
 			atomic_store_explicit(&req->unique, in->unique, memory_order_relaxed);
 			req->opcode = in->opcode;
+			request_use(req, abi_payload(in));
 			return 1;
 		}
 		if (error == -EPROTO)

@@ -11,6 +11,13 @@
 
 #include "base/reserve.h"
 
+/* Bytes of payload: less is not counted, a page or two each. */
+#define LARGE 16384
+/* As much as requests at work may use; one more may come on top by each loop. */
+#define USED_MOST (72u << 20)
+/* As much as stays in memory. */
+#define TOUCHED_MOST (88u << 20)
+
 int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_size,
 	const struct transport_ops *ops)
 {
@@ -56,6 +63,8 @@ struct request *request_take(struct request_pool *pool)
 {
 	struct list *node;
 
+	if (atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST)
+		return NULL;
 	pthread_mutex_lock(&pool->lock);
 	node = list_pop(&pool->free);
 	if (node)
@@ -64,8 +73,52 @@ struct request *request_take(struct request_pool *pool)
 	return node ? list_entry(node, struct request, node) : NULL;
 }
 
+bool request_pool_empty(struct request_pool *pool)
+{
+	return !pool->available ||
+	       atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST;
+}
+
+void request_use(struct request *req, size_t bytes)
+{
+	struct request_pool *pool = req->pool;
+
+	if (bytes > pool->payload_size)
+		bytes = pool->payload_size;
+	if (bytes < LARGE)
+		return;
+	req->uses = bytes;
+	atomic_fetch_add_explicit(&pool->used, bytes, memory_order_relaxed);
+	if (bytes <= req->touched)
+		return;
+	pthread_mutex_lock(&pool->lock);
+	pool->touched += bytes - req->touched;
+	pthread_mutex_unlock(&pool->lock);
+	req->touched = bytes;
+}
+
+/* It is nobody else's yet. */
+static void end_use(struct request_pool *pool, struct request *req)
+{
+	bool too_much;
+
+	atomic_fetch_sub_explicit(&pool->used, req->uses, memory_order_relaxed);
+	req->uses = 0;
+	pthread_mutex_lock(&pool->lock);
+	too_much = pool->touched > TOUCHED_MOST;
+	if (too_much)
+		pool->touched -= req->touched;
+	pthread_mutex_unlock(&pool->lock);
+	if (!too_much)
+		return;
+	madvise(req->payload, req->touched, MADV_DONTNEED);
+	req->touched = 0;
+}
+
 void request_give(struct request_pool *pool, struct request *req)
 {
+	if (req->uses)
+		end_use(pool, req);
 	pthread_mutex_lock(&pool->lock);
 	/* One that comes back twice would be given to two requests at once. */
 	assert(pool->available < pool->count);

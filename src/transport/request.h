@@ -44,6 +44,8 @@ struct request {
 	char *payload; /* area + REQUEST_AREA */
 	char *message; /* from the header on; ends in payload, or before it */
 	size_t length; /* of the message received */
+	size_t uses; /* bytes of payload that it needs, its answer's included; the pool's */
+	size_t touched; /* bytes of payload that are in memory; the pool's */
 	_Atomic uint64_t unique; /* of the message */
 	uint32_t opcode;
 	struct request_pool *pool; /* its memory */
@@ -76,13 +78,21 @@ static inline struct abi_ring_header *request_ring_header(const struct request *
 	return (struct abi_ring_header *)(req->area + REQUEST_VECTOR);
 }
 
-/* A bounded set of requests with their buffers, shared by the loops of a mount. Thread-safe. */
+/*
+ * A bounded set of requests with their buffers, shared by the loops of a mount. Thread-safe.
+ *
+ * Most requests are small, and so many at once are wanted; were they all large, their buffers would
+ * be hundreds of MiB. So what those at work use is bounded as well, and over a bound buffers go
+ * back to the system when they are given back.
+ */
 struct request_pool {
 	pthread_mutex_t lock;
 	struct list free;
 	unsigned count;
-	_Atomic unsigned
-		available; /* read without the lock by a loop that wonders whether to wait */
+	/* Read without the lock. */
+	_Atomic unsigned available;
+	_Atomic size_t used; /* bytes of payload, by requests at work */
+	size_t touched; /* bytes of payload that are in memory */
 	size_t payload_size;
 	struct request *requests;
 	char *memory;
@@ -94,8 +104,14 @@ int request_pool_init(struct request_pool *pool, unsigned count, size_t payload_
 	const struct transport_ops *ops);
 void request_pool_destroy(struct request_pool *pool);
 
-/* NULL when all are in use. */
+/* NULL when all are in use, or as much memory as may be. */
 struct request *request_take(struct request_pool *pool);
 void request_give(struct request_pool *pool, struct request *req);
+
+/* None can be had now: one at work has to end first. */
+bool request_pool_empty(struct request_pool *pool);
+
+/* So many bytes of its payload are needed until it is given back. Once for each time. */
+void request_use(struct request *req, size_t bytes);
 
 #endif

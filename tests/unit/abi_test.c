@@ -137,6 +137,22 @@ TEST(counts_and_values_must_be_there)
 		-EINVAL);
 }
 
+TEST(the_payload_is_what_comes_or_what_is_asked_for)
+{
+	struct fuse_read_in read = {.size = 4096};
+	struct fuse_write_in write = {.size = 100};
+	char data[100] = {0};
+
+	compose(FUSE_READ, &read, sizeof(read), NULL, 0);
+	CHECK_EQ(abi_payload(message), 4096);
+	compose(FUSE_READDIRPLUS, &read, sizeof(read), NULL, 0);
+	CHECK_EQ(abi_payload(message), 4096);
+	compose(FUSE_WRITE, &write, sizeof(write), data, sizeof(data));
+	CHECK(abi_payload(message) >= 100);
+	compose(FUSE_STATFS, NULL, 0, NULL, 0);
+	CHECK_EQ(abi_payload(message), 0);
+}
+
 TEST(unknown_opcodes_are_libfuses_to_answer)
 {
 	CHECK(check(4000, NULL, 0, NULL, 0) == 0);
