@@ -112,7 +112,8 @@ static void *keeper_main(void *arg)
 		if (!sleep_for(group, TICK_MS))
 			break;
 		/* Without a buffer another loop takes nothing either. */
-		if (taken(group) != before || request_pool_empty(&group->pool) || !requests_wait(group))
+		if (taken(group) != before || request_pool_empty(&group->pool) ||
+			!requests_wait(group))
 			continue;
 		if (!start_loop(group) && !sleep_for(group, PAUSE_MS))
 			break;
