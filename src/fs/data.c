@@ -310,8 +310,8 @@ static unsigned may_inline(const struct co_call *call)
 {
 	struct loop *loop = loop_self();
 
-	if (call->kind == CO_READ || !loop->group->config.uring ||
-		!slow_for_others(loop, FUSE_WRITE))
+	if (call->kind == CO_READ || call->klass & (FD_DIRECT | CLASS_DSYNC) ||
+		!loop->group->config.uring || !slow_for_others(loop, FUSE_WRITE))
 		return BATCHIO_MAYINLINE;
 	stat_add(&loop->stats.waits_by_ring, 1);
 	return 0;

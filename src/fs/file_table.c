@@ -314,7 +314,6 @@ static bool have_retirer(struct file_table *table)
 static void hand_over(struct file_table *table, struct list *files, unsigned n)
 {
 	list_splice_tail(files, &table->retiring);
-	list_init(files);
 	table->n_retiring += n;
 	pthread_cond_signal(&table->retire_cond);
 }

@@ -20,7 +20,8 @@
 #include "fs/reopen.h"
 #include "fs/watch.h"
 
-/* Forgotten objects between two looks at what else has ended. */
+/* Forgotten objects between two looks at what else has ended: the last descriptor of one that was
+ * deleted frees its blocks. */
 #define FORGETS_AT_ONCE 16
 
 /*
@@ -270,7 +271,6 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	namespace_reply(req, result, &entry);
 }
 
-/* The last user of an object that was deleted frees its blocks. */
 static void forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
 {
 	if (inode_forget(fs->inodes, ino, nlookup) && fs->config.no_opens)

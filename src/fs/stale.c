@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "fs/notify.h"
 
 /* An inode that neither comes to the kernel nor leaves the table in this time never will. */
@@ -87,10 +87,7 @@ void stale_entry(struct stale *stale, fuse_ino_t parent, const char *name)
 
 static int64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return clock_ns() / 1000000;
 }
 
 static bool stopped(const struct stale *stale)

@@ -59,11 +59,17 @@ void request_pool_destroy(struct request_pool *pool)
 	memset(pool, 0, sizeof(*pool));
 }
 
+bool request_pool_empty(struct request_pool *pool)
+{
+	return !pool->available ||
+	       atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST;
+}
+
 struct request *request_take(struct request_pool *pool)
 {
 	struct list *node;
 
-	if (atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST)
+	if (request_pool_empty(pool))
 		return NULL;
 	pthread_mutex_lock(&pool->lock);
 	node = list_pop(&pool->free);
@@ -71,12 +77,6 @@ struct request *request_take(struct request_pool *pool)
 		pool->available--;
 	pthread_mutex_unlock(&pool->lock);
 	return node ? list_entry(node, struct request, node) : NULL;
-}
-
-bool request_pool_empty(struct request_pool *pool)
-{
-	return !pool->available ||
-	       atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST;
 }
 
 void request_use(struct request *req, size_t bytes)

@@ -59,7 +59,7 @@ look_through() {
 
 # latency_on, with the others about. The file stays open, or would be forgotten with its contents.
 among_others() { # FILE FIO-OPTION...
-	local result=0 held looking storming
+	local result=0 held looking storming deleting other
 	exec {held}<"$D/$1"
 	rm -f "$OUT/enough"
 	look_through &
@@ -70,9 +70,12 @@ among_others() { # FILE FIO-OPTION...
 		--fsync=1 --norandommap --time_based --runtime=$((SECS + 1)) >"$OUT/storm" 2>&1 &
 	storming=$!
 	(sleep 1 && rm "$D/large") &
+	deleting=$!
 	latency_on "$@" || result=$?
 	: >"$OUT/enough"
-	wait "$looking" "$storming" || result=$?
+	for other in "$looking" "$storming" "$deleting"; do
+		wait "$other" || result=$?
+	done
 	exec {held}<&-
 	return "$result"
 }
