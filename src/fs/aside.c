@@ -68,7 +68,8 @@ static void show_end(struct fs *fs, fuse_ino_t ino)
 		struct fuse_bufvec end = FUSE_BUFVEC_INIT(1);
 
 		end.buf[0].mem = &last;
-		fuse_lowlevel_notify_store(fs->session, ino, attr.st_size - 1, &end, 0);
+		fuse_lowlevel_notify_store(
+			fs->session, inode_told(fs->inodes, ino), attr.st_size - 1, &end, 0);
 	}
 	opener_put(fs, &opener);
 }
@@ -76,7 +77,7 @@ static void show_end(struct fs *fs, fuse_ino_t ino)
 static void run(struct fs *fs, const struct job *job)
 {
 	/* Pages that are to be written are, before they go. */
-	fuse_lowlevel_notify_inval_inode(fs->session, job->ino, 0, 0);
+	fuse_lowlevel_notify_inval_inode(fs->session, inode_told(fs->inodes, job->ino), 0, 0);
 	if (job->req)
 		seek(fs, job);
 	else if (fs->config.writeback && fs->config.no_opens)

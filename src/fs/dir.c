@@ -147,7 +147,7 @@ static int add_entry(struct listing *l, const struct linux_dirent64 *d)
 {
 	size_t room = l->size - l->used;
 	struct fuse_entry_param entry;
-	bool known = false;
+	fuse_ino_t ino = 0;
 	size_t length;
 
 	if (l->plus && !is_dot(d->d_name)) {
@@ -157,21 +157,24 @@ static int add_entry(struct listing *l, const struct linux_dirent64 *d)
 
 		if (result == -ENOENT)
 			return 1;
-		known = result == 0;
+		if (result == 0)
+			ino = entry.ino;
 	}
-	if (!known)
+	if (ino)
+		entry.ino = inode_told(l->fs->inodes, ino);
+	else
 		fill_bare(l, d, &entry);
 	length = l->plus ? fuse_add_direntry_plus(
 				   l->req, l->out + l->used, room, d->d_name, &entry, d->d_off)
 			 : fuse_add_direntry(l->req, l->out + l->used, room, d->d_name, &entry.attr,
 				   d->d_off);
 	if (length > room) {
-		if (known)
-			inode_forget(l->fs->inodes, entry.ino, 1);
+		if (ino)
+			inode_forget(l->fs->inodes, ino, 1);
 		return 0;
 	}
-	if (known)
-		l->inos[l->learned++] = entry.ino;
+	if (ino)
+		l->inos[l->learned++] = ino;
 	l->used += length;
 	return 1;
 }

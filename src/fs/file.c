@@ -198,12 +198,13 @@ static void split_timeout(double timeout, uint64_t *sec, uint32_t *nsec)
 }
 
 /* libfuse can say an entry and an open in one answer, but not all of the open's flags. */
-static void fs_fill_entry(struct fuse_entry_out *out, const struct fuse_entry_param *entry)
+static void fs_fill_entry(
+	struct fuse_entry_out *out, fuse_ino_t told, const struct fuse_entry_param *entry)
 {
 	const struct stat *st = &entry->attr;
 
 	*out = (struct fuse_entry_out){
-		.nodeid = entry->ino,
+		.nodeid = told,
 		.generation = entry->generation,
 		.attr =
 			{
@@ -236,7 +237,7 @@ static void reply_create(
 		struct fuse_open_out open;
 	} out = {.open = *open};
 
-	fs_fill_entry(&out.entry, entry);
+	fs_fill_entry(&out.entry, inode_told(fs_of(req)->inodes, entry->ino), entry);
 	fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 

@@ -26,17 +26,33 @@ static int64_t ctime_of(const struct stat *attr)
 	return (int64_t)attr->st_ctim.tv_sec * 1000000000 + attr->st_ctim.tv_nsec;
 }
 
-static struct slot *slot_new(struct inode_table *table, const struct stat *attr)
+/* The number by which the kernel is to know the object behind fd for longer than this mount, or 0.
+ */
+static fuse_ino_t lasting_of(struct inode_table *table, int fd, const struct stat *attr)
 {
+	struct file_id id;
+	fuse_ino_t number;
+	int mount;
+
+	if (!table->lasting || attr->st_dev != table->root_dev || file_id_of(fd, &id, &mount) < 0 ||
+		mount != table->root_mount)
+		return 0;
+	number = lasting_number(table->lasting, &id);
+	return (uint32_t)number == attr->st_ino ? number : 0;
+}
+
+static struct slot *slot_new(struct inode_table *table, int fd, const struct stat *attr)
+{
+	fuse_ino_t lasting = lasting_of(table, fd, attr);
 	struct slot *slot = slot_alloc(&table->slots);
 
 	if (!slot)
 		return NULL;
 	slot->dev = attr->st_dev;
 	slot->ino = attr->st_ino;
-	slot->generation = ++table->generation;
+	slot->generation = lasting ? lasting >> 32 : ++table->generation;
 	slot->fd = -1;
-	slot->flags = SLOT_USED;
+	slot->flags = lasting ? SLOT_USED | SLOT_LASTING : SLOT_USED;
 	slot->type = (attr->st_mode & S_IFMT) >> 12;
 	slot->changed = ctime_of(attr);
 	if (table->root_fickle && slot->dev == table->root_dev)
@@ -64,11 +80,12 @@ static struct slot *slot_find(struct inode_table *table, int fd, const struct st
 			return slot;
 		}
 	}
-	index_remove(&table->slots, slot);
 	if (slot->flags & SLOT_FORGOTTEN) {
 		forgotten_remove(&table->slots, slot);
+		index_remove(&table->slots, slot);
 		slot_free(&table->slots, slot);
-	}
+	} else
+		index_oust(&table->slots, slot);
 	return NULL;
 }
 
@@ -89,10 +106,11 @@ static void slot_keep(struct inode_table *table, struct slot *slot)
 }
 
 /* Whether a slot that nobody knows or uses stays, for who asks again by number. One out of the
- * index is a recycled inode number's former owner. */
+ * index is a recycled inode number's former owner; a number that lasts needs no slot. */
 static bool worth_keeping(struct inode_table *table, struct slot *slot)
 {
-	if (!table->max_forgotten || !table->handles || !(slot->flags & SLOT_INDEXED))
+	if (!table->max_forgotten || !table->handles || !(slot->flags & SLOT_INDEXED) ||
+		slot->flags & SLOT_LASTING)
 		return false;
 	if (slot->fd < 0)
 		return !(slot->flags & SLOT_BY_NAME);
@@ -210,7 +228,7 @@ int inode_learn(struct inode_table *table, int fd, const struct stat *attr,
 	if (slot)
 		slot->flags |= SLOT_REFERENCED;
 	else if (held_reserve(&table->slots) == 0)
-		slot = slot_new(table, attr);
+		slot = slot_new(table, own, attr);
 	if (!slot) {
 		pthread_mutex_unlock(&table->lock);
 		return -ENOMEM;
@@ -229,7 +247,8 @@ int inode_learn(struct inode_table *table, int fd, const struct stat *attr,
 		slot->changed = ctime_of(attr);
 	slot->nlookup++;
 	entry->ino = node_id(table, slot);
-	entry->generation = slot->generation;
+	/* One that lasts names this object alone. */
+	entry->generation = slot->flags & SLOT_LASTING ? 0 : slot->generation;
 	evict(table, table->max_fds, &closing);
 	pthread_mutex_unlock(&table->lock);
 
@@ -421,6 +440,67 @@ fuse_ino_t inode_next(struct inode_table *table, fuse_ino_t ino)
 	return n == SLOTS_END ? 0 : n + (fuse_ino_t)FUSE_ROOT_ID;
 }
 
+fuse_ino_t inode_told(struct inode_table *table, fuse_ino_t ino)
+{
+	struct slot *slot;
+	fuse_ino_t told = ino;
+
+	if (!table->lasting)
+		return ino;
+	pthread_mutex_lock(&table->lock);
+	slot = slot_of(table, ino);
+	if (slot && slot->flags & SLOT_LASTING)
+		told = (fuse_ino_t)slot->generation << 32 | slot->ino;
+	pthread_mutex_unlock(&table->lock);
+	return told;
+}
+
+fuse_ino_t inode_of_told(struct inode_table *table, fuse_ino_t told)
+{
+	struct slot *slot;
+	fuse_ino_t ino = told;
+
+	if (!table->lasting)
+		return told;
+	pthread_mutex_lock(&table->lock);
+	if (lasting_is(told)) {
+		slot = index_find_lasting(
+			&table->slots, table->root_dev, (uint32_t)told, told >> 32);
+		if (slot)
+			ino = node_id(table, slot);
+	} else {
+		/* Of an earlier mount: that number names another object now. */
+		slot = slot_of(table, told);
+		if (slot && slot->flags & SLOT_LASTING)
+			ino = 0;
+	}
+	pthread_mutex_unlock(&table->lock);
+	return ino;
+}
+
+bool inode_lasting(const struct inode_table *table)
+{
+	return table->lasting;
+}
+
+int inode_recall(struct inode_table *table, fuse_ino_t told, struct stat *attr)
+{
+	_cleanup_fd int fd = -ESTALE;
+	struct file_id id;
+
+	if (!table->lasting || !lasting_is(told))
+		return -ESTALE;
+	id = lasting_id(table->lasting, told);
+	fd = file_id_open(table->root_fd, &id);
+	while (inode_relieve(table, fd))
+		fd = file_id_open(table->root_fd, &id);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, attr) < 0)
+		return -errno;
+	return lasting_of(table, fd, attr) == told ? steal_fd(&fd) : -ESTALE;
+}
+
 void inode_number(struct inode_table *table, struct stat *attr)
 {
 	devices_number(&table->devices, attr);
@@ -445,15 +525,17 @@ void inode_get_usage(struct inode_table *table, struct inode_usage *out)
 }
 
 /* Whether a handle of the root opens: needs a file system with handles, and CAP_DAC_READ_SEARCH. */
-static bool probe_handles(struct inode_table *table)
+static void probe_handles(struct inode_table *table)
 {
 	struct file_id id;
 	_cleanup_fd int fd = -1;
 
 	if (file_id_of(table->root_fd, &id, &table->root_mount) < 0)
-		return false;
+		return;
 	fd = file_id_open(table->root_fd, &id);
-	return fd >= 0;
+	table->handles = fd >= 0;
+	if (table->handles)
+		table->lasting = lasting_form(table->root_fd, &id, table->root_mount);
 }
 
 static int add_root(struct inode_table *table)
@@ -471,7 +553,7 @@ static int add_root(struct inode_table *table)
 		return -errno;
 	table->root_dev = table->devices.root = st.st_dev;
 	table->root_fickle = device_is_fickle(st.st_dev);
-	root = slot_new(table, &st);
+	root = slot_new(table, fd, &st);
 	root->generation = 0; /* what the kernel takes for granted */
 	root->nlookup = 1;
 	root->pins = 1;
@@ -503,7 +585,7 @@ int inode_table_new(int root_fd, unsigned max_fds, unsigned max_forgotten, struc
 		inode_table_free(table);
 		return result;
 	}
-	table->handles = probe_handles(table);
+	probe_handles(table);
 	*out = table;
 	return 0;
 }

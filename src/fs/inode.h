@@ -3,7 +3,9 @@
  * The inode table: every object that the kernel knows, as a numbered slot. For src/fs only.
  *
  * A node id is a slot's number + 1, so the root is FUSE_ROOT_ID. Slots hold no process pointers and
- * never move, so that they can live in shared memory. Thread-safe.
+ * never move, so that they can live in shared memory. Thread-safe. Where the source is a whole file
+ * system with small handles, the kernel knows objects by other numbers, which last (lasting.h):
+ * these are translated where messages come and go.
  *
  * A slot keeps an O_PATH descriptor of its object while that is affordable. Over the bound, those
  * of objects that can be found again are closed, least recently used first, and come back on
@@ -24,9 +26,9 @@
  * it (FUSE and the like).
  *
  * What the kernel has forgotten may be asked for again by number: an NFS server's clients keep it.
- * So the slots of objects with a usable handle stay, without a descriptor, up to a bound; over
- * it those go that were forgotten first, and their numbers, given out anew with another generation,
- * are stale.
+ * A number that lasts leads to its object by itself. Else the slots of objects with a usable handle
+ * stay, without a descriptor, up to a bound; over it those go that were forgotten first, and their
+ * numbers, given out anew with another generation, are stale.
  */
 #ifndef FS_INODE_H
 #define FS_INODE_H
@@ -90,7 +92,8 @@ struct inode_place {
  * The object behind fd (O_PATH or not; with its attributes) becomes known, or known once more: its
  * lookup count rises by one. Takes over fd in every case (it may be closed at once when the slot
  * has one already). place: where it was found, or NULL (asked for by number, or it has no name).
- * Fills entry: ino, generation, attr (with our inode number), timeouts are left alone. 0 or -errno.
+ * Fills entry: ino (the table's own), generation, attr (with our inode number), timeouts are left
+ * alone. 0 or -errno.
  */
 int inode_learn(struct inode_table *table, int fd, const struct stat *attr,
 	const struct inode_place *place, struct fuse_entry_param *entry);
@@ -103,6 +106,18 @@ bool inode_forget(struct inode_table *table, fuse_ino_t ino, uint64_t nlookup);
 void inode_changed(struct inode_table *table, fuse_ino_t ino, int64_t at);
 /* Whether a ctime is later than any that is known of ino, and it was known; now it is. */
 bool inode_news(struct inode_table *table, fuse_ino_t ino, int64_t ctime);
+
+/* ---- numbers as the kernel knows them ---- */
+
+/* Whether any differ. */
+bool inode_lasting(const struct inode_table *table);
+/* The kernel's number for ino; of an unknown ino: itself. */
+fuse_ino_t inode_told(struct inode_table *table, fuse_ino_t ino);
+/* And back; 0, or one that is nobody's, where the object is not in the table. */
+fuse_ino_t inode_of_told(struct inode_table *table, fuse_ino_t told);
+/* An O_PATH descriptor, the caller's, with its attributes, of the object with this number, which is
+ * not in the table. Or -errno: -ESTALE where there is none. */
+int inode_recall(struct inode_table *table, fuse_ino_t told, struct stat *attr);
 
 /* Replaces attr->st_ino by the number that the mount shows: distinct also across devices of the
  * source. */

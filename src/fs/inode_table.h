@@ -12,6 +12,7 @@
 
 #include "fs/devices.h"
 #include "fs/inode.h"
+#include "fs/lasting.h"
 #include "fs/slots.h"
 
 struct inode_table {
@@ -22,6 +23,7 @@ struct inode_table {
 	unsigned max_fds;
 	unsigned max_forgotten;
 	bool handles; /* open_by_handle_at() works here */
+	int lasting; /* form of handles that make node ids which last, or NOT_LASTING */
 	_Atomic bool dropped; /* some descriptor was, ever */
 	_Atomic bool named; /* some slot got a place, ever */
 	struct devices devices;

@@ -118,7 +118,8 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 	/* The kernel doesn't know that this moved the time of change. Attributes only, as in
 	 * priv.c. */
 	if (result == 0 && command.in)
-		fuse_lowlevel_notify_inval_inode(fs_of(req)->session, ino, -1, 0);
+		fuse_lowlevel_notify_inval_inode(
+			fs_of(req)->session, inode_told(fs_of(req)->inodes, ino), -1, 0);
 	if (result < 0)
 		fs_reply(req, result);
 	else

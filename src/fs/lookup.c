@@ -9,9 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "fs/file.h"
@@ -164,9 +167,15 @@ void namespace_reply(fuse_req_t req, int result, const struct fuse_entry_param *
 {
 	struct fs *fs = fs_of(req);
 
-	if (result < 0)
+	struct fuse_entry_param told;
+
+	if (result < 0) {
 		fs_reply(req, result);
-	else if (fuse_reply_entry(req, entry) != 0)
+		return;
+	}
+	told = *entry;
+	told.ino = inode_told(fs->inodes, entry->ino);
+	if (fuse_reply_entry(req, &told) != 0)
 		inode_forget(fs->inodes, entry->ino, 1);
 }
 
@@ -185,9 +194,16 @@ int namespace_learn_again(
 /* "." of an object of any kind: so asks who has a number but no name (NFS servers). */
 static int lookup_self(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *entry)
 {
+	uint64_t generation = watch_generation(fs);
 	int fd = inode_get(fs->inodes, ino);
+	struct stat attr;
 	int result;
 
+	if (fd == -ESTALE) {
+		/* Not in the table: ino is as the kernel knows it. */
+		fd = inode_recall(fs->inodes, ino, &attr);
+		return fd < 0 ? fd : namespace_learn(fs, fd, &attr, NULL, generation, entry);
+	}
 	if (fd < 0)
 		return fd;
 	result = namespace_learn_again(fs, fd, NULL, entry);
@@ -198,6 +214,46 @@ static int lookup_self(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e
 static bool same_object(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Where the kernel says the object behind fd is. */
+static bool path_of(struct fs *fs, int fd, char path[PATH_MAX])
+{
+	char name[16];
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "%d", fd);
+	n = readlinkat(fs->proc_fd, name, path, PATH_MAX - 1);
+	if (n < 0)
+		return false;
+	path[n] = '\0';
+	return true;
+}
+
+/* Whether the directory fd, which is on the source's own mount, is a child of the source's root. */
+static bool below_root(struct fs *fs, int fd)
+{
+	char path[PATH_MAX], root[PATH_MAX];
+	char *slash;
+
+	if (!path_of(fs, fd, path) || !path_of(fs, fs->root_fd, root))
+		return false;
+	slash = strrchr(path, '/');
+	if (!slash)
+		return false;
+	slash[slash == path] = '\0';
+	return !strcmp(path, root);
+}
+
+/* The parent of a directory. Over the source itself our own mount covers the root: ".." is it. */
+static int open_parent(struct fs *fs, int fd)
+{
+	int parent = open_across(fs, fd, "..");
+
+	if (parent != -ELOOP || !below_root(fs, fd))
+		return parent;
+	parent = fcntl(fs->root_fd, F_DUPFD_CLOEXEC, 0);
+	return parent < 0 ? -errno : parent;
 }
 
 /* Whether the way up from the directory fd leads to the source's root: it may have been moved out.
@@ -214,7 +270,7 @@ static bool beneath_root(struct fs *fs, int fd)
 
 		if (same_object(&here, &root))
 			return true;
-		up = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		up = open_parent(fs, at);
 		if (up < 0)
 			return false;
 		close(at);
@@ -235,7 +291,7 @@ static int lookup_parent(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param 
 	fd = inode_get(fs->inodes, ino);
 	if (fd < 0)
 		return fd;
-	parent = open_across(fs, fd, "..");
+	parent = open_parent(fs, fd);
 	inode_put(fs->inodes, ino);
 	if (parent < 0)
 		return parent;

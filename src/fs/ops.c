@@ -241,6 +241,43 @@ int fs_attach(struct fs *fs, struct fuse_session *session)
 	return error || !fs->config.exclusive ? error : aside_new(fs, &fs->aside);
 }
 
+static void take_number(struct fs *fs, uint64_t *ino)
+{
+	*ino = inode_of_told(fs->inodes, *ino);
+}
+
+/* The node ids of a message become the table's own. It was checked to be whole. */
+static void take_numbers(struct fs *fs, struct request *req)
+{
+	struct fuse_in_header *header = request_message(req);
+	void *body = header + 1;
+	struct fuse_batch_forget_in *batch = body;
+	struct fuse_forget_one *one = (struct fuse_forget_one *)(batch + 1);
+
+	switch (req->opcode) {
+	case FUSE_LINK:
+		take_number(fs, &((struct fuse_link_in *)body)->oldnodeid);
+		break;
+	case FUSE_RENAME:
+		take_number(fs, &((struct fuse_rename_in *)body)->newdir);
+		break;
+	case FUSE_RENAME2:
+		take_number(fs, &((struct fuse_rename2_in *)body)->newdir);
+		break;
+	case FUSE_COPY_FILE_RANGE:
+		take_number(fs, &((struct fuse_copy_file_range_in *)body)->nodeid_out);
+		break;
+	case FUSE_BATCH_FORGET:
+		for (uint32_t i = 0; i < batch->count; i++)
+			take_number(fs, &one[i].nodeid);
+		break;
+	default:
+		break;
+	}
+	if (header->nodeid)
+		take_number(fs, &header->nodeid);
+}
+
 void fs_dispatch(struct loop *loop, struct request *req, void *user)
 {
 	struct fs *fs = user;
@@ -249,6 +286,8 @@ void fs_dispatch(struct loop *loop, struct request *req, void *user)
 
 	(void)loop;
 	watch_log(fs->watch);
+	if (inode_lasting(fs->inodes))
+		take_numbers(fs, req);
 	if (req->opcode == ABI_OP_STATX) {
 		fs_statx(fs, req);
 		return;

@@ -65,5 +65,5 @@ void priv_kill(fuse_req_t req, fuse_ino_t ino, int fd)
 	if (!bits || fchmod(fd, (st.st_mode & 07777) & ~bits))
 		return;
 	/* Attributes only: this waits for nothing that the loop would have to do. */
-	fuse_lowlevel_notify_inval_inode(fs->session, ino, -1, 0);
+	fuse_lowlevel_notify_inval_inode(fs->session, inode_told(fs->inodes, ino), -1, 0);
 }

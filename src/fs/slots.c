@@ -176,7 +176,23 @@ struct slot *index_find(struct slots *slots, uint64_t dev, uint64_t ino)
 	while (n) {
 		struct slot *slot = &slots->slot[n - 1];
 
-		if (slot->ino == ino && slot->dev == dev)
+		if (slot->ino == ino && slot->dev == dev && !(slot->flags & SLOT_OUSTED))
+			return slot;
+		n = slot->next;
+	}
+	return NULL;
+}
+
+struct slot *index_find_lasting(
+	struct slots *slots, uint64_t dev, uint64_t ino, uint32_t generation)
+{
+	uint32_t n = *index_head(slots, dev, ino);
+
+	while (n) {
+		struct slot *slot = &slots->slot[n - 1];
+
+		if (slot->ino == ino && slot->dev == dev && slot->flags & SLOT_LASTING &&
+			slot->generation == generation)
 			return slot;
 		n = slot->next;
 	}
@@ -237,6 +253,14 @@ void index_remove(struct slots *slots, struct slot *slot)
 	slots->indexed--;
 	if (slots->index_size > INDEX_LEAST && slots->indexed < slots->index_size / 8)
 		index_resize(slots, slots->index_size / 2);
+}
+
+void index_oust(struct slots *slots, struct slot *slot)
+{
+	if (slot->flags & SLOT_LASTING)
+		slot->flags |= SLOT_OUSTED;
+	else
+		index_remove(slots, slot);
 }
 
 /* ---- forgotten ones ---- */

@@ -29,6 +29,8 @@ enum slot_flag {
 	SLOT_BY_NAME = 32, /* with fd -1: comes back by its name, not by handle */
 	SLOT_NAMED = 64, /* it and all below are better known by name, too */
 	SLOT_FICKLE = 128, /* of a file system that may give it another number */
+	SLOT_LASTING = 256, /* the kernel knows it by a number that lasts (lasting.h) */
+	SLOT_OUSTED = 512, /* another object has its inode number: found by that number only */
 };
 
 struct slot {
@@ -43,7 +45,7 @@ struct slot {
 			uint32_t older;
 		};
 	};
-	uint32_t generation;
+	uint32_t generation; /* of the node id; lasting: of the object */
 	uint32_t next; /* slot number + 1 of the next one in the index's chain, or 0 */
 	int32_t fd; /* O_PATH, -1 after it was dropped */
 	uint32_t held; /* place in slots.held while fd >= 0 */
@@ -52,7 +54,7 @@ struct slot {
 	uint32_t name; /* reference, 0 if and only if parent is */
 	uint32_t children; /* slots whose parent this is: it stays as long as they do */
 	uint32_t openers; /* open files and directories */
-	uint8_t flags;
+	uint16_t flags;
 	uint8_t type; /* S_IFMT >> 12 */
 	struct file_id id; /* valid while fd is -1 */
 };
@@ -124,7 +126,12 @@ struct slot *place_clear(struct slots *slots, struct slot *slot);
 /* By slot.dev and slot.ino. Removing one that is not in the index is harmless. */
 void index_add(struct slots *slots, struct slot *slot);
 void index_remove(struct slots *slots, struct slot *slot);
+/* Another object has its number now: index_find() does not find it any more. */
+void index_oust(struct slots *slots, struct slot *slot);
 struct slot *index_find(struct slots *slots, uint64_t dev, uint64_t ino);
+/* One with a number that lasts, ousted or not. */
+struct slot *index_find_lasting(
+	struct slots *slots, uint64_t dev, uint64_t ino, uint32_t generation);
 
 /* The list of the forgotten. Removing one that is not on it is harmless. */
 void forgotten_add(struct slots *slots, struct slot *slot);

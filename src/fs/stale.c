@@ -136,14 +136,15 @@ static bool again(struct stale *stale, fuse_ino_t ino, const char *name, enum st
 
 static int send(struct stale *stale, fuse_ino_t ino, const char *name, enum stale_what what)
 {
+	fuse_ino_t told = inode_told(stale->inodes, ino);
 	int result;
 
 	if (what == STALE_ENTRY)
-		result = notify_entry(stale->device, ino, name, strlen(name), false);
+		result = notify_entry(stale->device, told, name, strlen(name), false);
 	else if (what == STALE_DATA)
-		result = notify_data(stale->device, ino);
+		result = notify_data(stale->device, told);
 	else
-		result = notify_attr(stale->device, ino);
+		result = notify_attr(stale->device, told);
 	if (result == 0)
 		atomic_fetch_add_explicit(&stale->told, 1, memory_order_relaxed);
 	return result;
@@ -155,7 +156,8 @@ static void tell(struct stale *stale, fuse_ino_t ino, const char *name, enum sta
 
 	/* An answer on its way may bring a name back, there or not. */
 	if (what == STALE_ENTRY && !again(stale, ino, name, what))
-		notify_entry(stale->device, ino, name, strlen(name), true);
+		notify_entry(
+			stale->device, inode_told(stale->inodes, ino), name, strlen(name), true);
 	else if (what != STALE_ENTRY && absent && inode_known(stale->inodes, ino))
 		again(stale, ino, name, what);
 }

@@ -28,22 +28,28 @@ forget() {
 	return 1
 }
 
-@test "objects of all kinds are opened by handle after they were forgotten" {
+# An object of each kind, in $SRC/part.
+make_objects() {
+	mkdir -p "$SRC/part/dir/sub"
+	echo hello >"$SRC/part/dir/sub/file"
+	ln -s target "$SRC/part/link"
+	mkfifo "$SRC/part/pipe"
+}
+
+# Their handles and what they are, of the mount's directory $1 …
+note_objects() {
 	local object
-	mkdir -p "$SRC/dir/sub"
-	echo hello >"$SRC/dir/sub/file"
-	ln -s target "$SRC/link"
-	mkfifo "$SRC/pipe"
-	mount_fs
+	declare -gA handles types
 	for object in dir/sub/file dir/sub link pipe; do
-		local -A handles types
-		handles[$object]=$(handle make "$MNT/$object")
-		types[$object]=$(within 5 stat -c '%i %f' "$MNT/$object")
+		handles[$object]=$(handle make "$1/$object")
+		types[$object]=$(within 5 stat -c '%i %f' "$1/$object")
 	done
-	forget
-	[ "$(stat_of inodes.forgotten)" -ge 5 ]
-	[ "$(find "/proc/$DAEMON/fd" -lname "$SRC/*" | wc -l)" = 0 ]
-	for object in dir/sub/file dir/sub link pipe; do
+}
+
+# … by which they are found again, the directory now $1.
+find_objects() {
+	local object
+	for object in "${!handles[@]}"; do
 		run -0 handle stat "$MNT" "${handles[$object]}"
 		[ "${lines[0]% *}" = "${types[$object]% *}" ]
 		[ "$((8#${lines[0]#* }))" = "$((0x${types[$object]#* } & 0xf000))" ]
@@ -54,7 +60,99 @@ forget() {
 	forget
 	# Its parents, too, were forgotten, and are asked for.
 	run -0 handle open "$MNT" "${handles[dir/sub]}"
-	[ "${lines[1]}" = "$MNT/dir/sub" ]
+	[ "${lines[1]}" = "$1/dir/sub" ]
+}
+
+@test "objects of all kinds are opened by handle after they were forgotten" {
+	make_objects
+	mount_fs
+	note_objects "$MNT/part"
+	forget
+	[ "$(find "/proc/$DAEMON/fd" -lname "$SRC/*" | wc -l)" = 0 ]
+	find_objects "$MNT/part"
+}
+
+@test "so they are where the source is a part of a file system" {
+	make_objects
+	mount_fs --source "$SRC/part" --at "$MNT"
+	note_objects "$MNT"
+	forget
+	[ "$(stat_of inodes.forgotten)" -ge 5 ]
+	[ "$(find "/proc/$DAEMON/fd" -lname "$SRC/*" | wc -l)" = 0 ]
+	find_objects "$MNT"
+}
+
+# Over $SRC, or elsewhere: `$@` is for mount_fs.
+outlive() {
+	make_objects
+	mount_fs "$@"
+	note_objects "$MNT/part"
+	umount_fs
+	mv "$SRC/part" "$SRC/moved"
+	echo other >"$SRC/first"
+	mount_fs "$@"
+	[ "$(within 5 cat "$MNT/first")" = other ]
+	find_objects "$MNT/moved"
+	[ "$(handle make "$MNT/moved/link")" = "${handles[link]}" ]
+	within 5 rm "$MNT/moved/dir/sub/file"
+	forget
+	run -1 handle open "$MNT" "${handles[dir/sub/file]}"
+	[[ $output == *"Stale file handle"* ]]
+	umount_fs
+	mount_fs "$@"
+	run -1 handle open "$MNT" "${handles[dir/sub/file]}"
+	[[ $output == *"Stale file handle"* ]]
+}
+
+@test "handles outlive the mount where the source is a whole file system (ext4)" {
+	outlive
+}
+
+@test "handles outlive the mount where the source is a whole file system (ext4, over itself)" {
+	outlive --over
+}
+
+@test "handles outlive the mount where the source is a whole file system (XFS)" {
+	umount "$SRC"
+	make_loop xfs 300M
+	outlive
+}
+
+@test "handles of an earlier mount are stale, where the source is a part of a file system" {
+	local a outside part
+	mkdir "$SRC/part"
+	echo one >"$SRC/part/a"
+	echo outside >"$SRC/outside"
+	mount_fs
+	outside=$(handle make "$MNT/outside")
+	umount_fs
+	part=$SRC/part
+	mount_fs --source "$part" --at "$MNT"
+	a=$(handle make "$MNT/a")
+	run -1 handle open "$MNT" "$outside"
+	[[ $output == *"Stale file handle"* ]]
+	umount_fs
+	mount_fs --source "$part" --at "$MNT"
+	within 5 cat "$MNT/a"
+	run -1 handle open "$MNT" "$a"
+	[[ $output == *"Stale file handle"* ]]
+	run -1 handle open "$MNT" "$outside"
+	[[ $output == *"Stale file handle"* ]]
+}
+
+@test "names made, linked, moved and copied in a whole file system are what they seem" {
+	mount_fs
+	within 5 mkdir "$MNT/a" "$MNT/b"
+	within 5 sh -c 'echo text >"$1/a/one"' - "$MNT"
+	within 5 ln "$MNT/a/one" "$MNT/b/two"
+	within 5 mv "$MNT/a/one" "$MNT/b/three"
+	within 5 mv -T "$MNT/a" "$MNT/b/a"
+	within 5 xfs_io -f -c "copy_range $MNT/b/two" "$MNT/b/a/copy"
+	within 5 cmp "$MNT/b/three" "$MNT/b/a/copy"
+	[ "$(within 5 stat -c %i "$MNT/b/two")" = "$(within 5 stat -c %i "$MNT/b/three")" ]
+	[ "$(cd "$SRC" && find b | sort | tr '\n' ' ')" = 'b b/a b/a/copy b/three b/two ' ]
+	within 10 find "$MNT" -ls
+	forget
 }
 
 @test "a handle follows its file through renames, and is the same when the file is found again by name" {
@@ -111,18 +209,6 @@ forget() {
 	forget
 	mv "$SRC/dir" "$SRC/../out/dir"
 	run -1 handle open "$MNT" "$sub"
-	[[ $output == *"Stale file handle"* ]]
-}
-
-@test "handles of an earlier mount are stale" {
-	local a
-	echo one >"$SRC/a"
-	mount_fs
-	a=$(handle make "$MNT/a")
-	umount_fs
-	mount_fs
-	within 5 cat "$MNT/a"
-	run -1 handle open "$MNT" "$a"
 	[[ $output == *"Stale file handle"* ]]
 }
 
