@@ -12,6 +12,8 @@
 /* Requests that wait so long have found no loop that is awake, or longer, none at all. */
 #define NUDGE_MS 1
 #define TICK_MS  20
+/* Requests at work of which none ends for so long are stuck. */
+#define STUCK_MS 1000
 /* After a loop that could not be started. */
 #define PAUSE_MS 1000
 
@@ -97,6 +99,25 @@ static bool start_loop(struct loop_group *group)
 	return !error;
 }
 
+/*
+ * Without a buffer no loop takes anything. Waits until one can, or else gives more room where those
+ * that have all of it are stuck. False when the group ends.
+ */
+static bool wait_for_room(struct loop_group *group)
+{
+	uint64_t before = taken(group);
+	int waited = 0;
+
+	while (taken(group) == before && request_pool_empty(&group->pool)) {
+		if (!sleep_for(group, TICK_MS))
+			return false;
+		waited += TICK_MS;
+		if (waited >= STUCK_MS)
+			request_pool_stretch(&group->pool);
+	}
+	return true;
+}
+
 static void *keeper_main(void *arg)
 {
 	struct loop_group *group = arg;
@@ -111,9 +132,9 @@ static void *keeper_main(void *arg)
 		baton_pass(group);
 		if (!sleep_for(group, TICK_MS))
 			break;
-		/* Without a buffer another loop takes nothing either. */
-		if (taken(group) != before || request_pool_empty(&group->pool) ||
-			!requests_wait(group))
+		if (!wait_for_room(group))
+			break;
+		if (taken(group) != before || !requests_wait(group))
 			continue;
 		if (!start_loop(group) && !sleep_for(group, PAUSE_MS))
 			break;

@@ -62,7 +62,13 @@ void request_pool_destroy(struct request_pool *pool)
 bool request_pool_empty(struct request_pool *pool)
 {
 	return !pool->available ||
-	       atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST;
+	       (atomic_load_explicit(&pool->used, memory_order_relaxed) >= USED_MOST &&
+		       !atomic_load_explicit(&pool->stretched, memory_order_relaxed));
+}
+
+void request_pool_stretch(struct request_pool *pool)
+{
+	atomic_store_explicit(&pool->stretched, true, memory_order_relaxed);
 }
 
 struct request *request_take(struct request_pool *pool)
@@ -101,8 +107,10 @@ void request_use(struct request *req, size_t bytes)
 static void end_use(struct request_pool *pool, struct request *req)
 {
 	bool too_much;
+	size_t used = atomic_fetch_sub_explicit(&pool->used, req->uses, memory_order_relaxed);
 
-	atomic_fetch_sub_explicit(&pool->used, req->uses, memory_order_relaxed);
+	if (used - req->uses < USED_MOST)
+		atomic_store_explicit(&pool->stretched, false, memory_order_relaxed);
 	req->uses = 0;
 	pthread_mutex_lock(&pool->lock);
 	too_much = pool->touched > TOUCHED_MOST;

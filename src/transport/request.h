@@ -92,6 +92,7 @@ struct request_pool {
 	/* Read without the lock. */
 	_Atomic unsigned available;
 	_Atomic size_t used; /* bytes of payload, by requests at work */
+	_Atomic bool stretched; /* beyond their bound, until they are below it again */
 	size_t touched; /* bytes of payload that are in memory */
 	size_t payload_size;
 	struct request *requests;
@@ -110,6 +111,12 @@ void request_give(struct request_pool *pool, struct request *req);
 
 /* None can be had now: one at work has to end first. */
 bool request_pool_empty(struct request_pool *pool);
+
+/*
+ * Those at work are stuck, perhaps all in one place that others need not touch: until they use less
+ * memory again only their number is bounded.
+ */
+void request_pool_stretch(struct request_pool *pool);
 
 /* So many bytes of its payload are needed until it is given back. Once for each time. */
 void request_use(struct request *req, size_t bytes);

@@ -155,3 +155,35 @@ write_synced() { # FILE COUNT
 	all_end
 	[ "$(within 5 ls -d "$MNT"/w/d? | wc -l)" = 6 ]
 }
+
+@test "large writes that are stuck in a frozen file system inside the source leave room for others" {
+	# With system calls each keeps a loop, of which there are 64 more.
+	local i n=100
+	[ "$BACKEND" = uring ] || n=50
+	requires fsfreeze
+	mkdir "$SRC/slow"
+	make_loop ext4 300M "$SRC/slow"
+	for i in $(seq "$n"); do dd if=/dev/zero of="$SRC/slow/f$i" bs=1M count=1 status=none; done
+	mount_fs sharing=shared
+	within 20 ls -l "$MNT/slow" "$MNT" >/dev/null
+	# They are open when it freezes: what waits is data.
+	mkfifo "$WORK/gate"
+	for i in $(seq "$n"); do
+		hanging sh -c '{ cat "$2" && head -c 1M /dev/zero; } | dd of="$1" bs=1M iflag=fullblock oflag=direct conv=notrunc' - \
+			"$MNT/slow/f$i" "$WORK/gate"
+	done
+	for ((i = 0; i < 100; i++)); do
+		[ "$(stat_of handles.open)" -lt "$n" ] || break
+		sleep 0.1
+	done
+	[ "$(stat_of handles.open)" = "$n" ]
+	FROZEN=$SRC/slow
+	fsfreeze -f "$FROZEN"
+	: >"$WORK/gate"
+	sleep 2
+	others_go_on
+	none_ended
+	fsfreeze -u "$FROZEN"
+	FROZEN=''
+	all_end
+}

@@ -81,6 +81,27 @@ TEST(large_requests_are_bounded_by_their_memory)
 	request_pool_destroy(&pool);
 }
 
+TEST(stuck_ones_leave_room_until_they_use_less)
+{
+	unsigned n, more;
+
+	REQUIRE(request_pool_init(&pool, COUNT, MIB, &transport_dev) == 0, "no pool");
+	n = take(held, COUNT, MIB);
+	request_pool_stretch(&pool);
+	CHECK(!request_pool_empty(&pool));
+	more = take(held + n, COUNT - n, MIB);
+	CHECK_EQ(n + more, COUNT);
+	CHECK(request_pool_empty(&pool));
+	/* Still over the bound. */
+	give(held + n, more);
+	CHECK(!request_pool_empty(&pool));
+	/* Below it, and there it stays. */
+	give(held + n - 1, 1);
+	CHECK_EQ(take(held + n - 1, 2, MIB), 1);
+	give(held, n);
+	request_pool_destroy(&pool);
+}
+
 TEST(memory_stays_bounded_when_small_requests_hold_buffers_that_were_large)
 {
 	REQUIRE(request_pool_init(&pool, COUNT, MIB, &transport_dev) == 0, "no pool");
