@@ -20,8 +20,8 @@
  */
 #define CQ_MIN 256
 
-/* fsync and buffered writes are punted to workers, of which there are few by default; those that a part
- * of the source keeps waiting are not to be all. They are made as they are needed. */
+/* fsync and buffered writes are punted to workers, of which there are few by default; those that a
+ * part of the source keeps waiting are not to be all. They are made as they are needed. */
 #define BOUNDED_WORKERS 256
 
 /* From best to plainest; a kernel that doesn't know a flag says EINVAL. */

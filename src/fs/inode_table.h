@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the files of the inode table share: inode.c (what is known), inode_drop.c (closing
- * descriptors), inode_get.c (having them again). For these only.
+ * descriptors), inode_get.c (having them again), inode_told.c (numbers for the kernel). For these
+ * only.
  */
 #ifndef FS_INODE_TABLE_H
 #define FS_INODE_TABLE_H
@@ -80,6 +81,12 @@ enum way_back way_back(struct inode_table *table, struct slot *slot);
 void evict(struct inode_table *table, uint32_t bound, struct closing *closing);
 /* Without it. */
 void close_all(struct closing *closing);
+
+/* ---- inode_told.c ---- */
+
+/* The number by which the kernel is to know the object behind fd for longer than this mount, or 0.
+ */
+fuse_ino_t lasting_of(struct inode_table *table, int fd, const struct stat *attr);
 
 /* ---- inode.c ---- */
 

@@ -5,8 +5,8 @@
  * turned into that handle again. For the inode table. No state.
  *
  * Only where an id leads to nothing but what the mount shows: the source is a whole file system.
- * And only where the handle is that small: ext2, ext3, ext4, f2fs, XFS. The upper half of such an
- * id, the generation, is never zero.
+ * And only where the handle is that small: ext2, ext3, ext4, XFS and the like. The upper half of
+ * such an id, the generation, is never zero.
  */
 #ifndef FS_LASTING_H
 #define FS_LASTING_H
