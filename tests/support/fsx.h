@@ -41,6 +41,7 @@ struct fsx_run {
 	struct fsx_file file[2];
 	unsigned char *buf; /* page-aligned, of max and some pages */
 	unsigned char next; /* bytes written differ from those written before */
+	unsigned source_fails; /* direct reads that the source itself answered with EIO */
 	unsigned refused; /* bits of fallocate's modes that this file system does not know */
 	char history[FSX_HISTORY][160];
 };

@@ -487,5 +487,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
 		printf(" %s %llu", ops[i].name, (unsigned long long)ops[i].done);
 	printf("\n");
+	if (fsx.source_fails)
+		printf("%u direct reads that fail in the source, too\n", fsx.source_fails);
 	return 0;
 }
