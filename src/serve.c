@@ -525,6 +525,7 @@ static int run_mount(struct server *server, serve_ready *ready, void *user)
 	/* First, as our numbers are soon free for another mount. */
 	detach(server);
 	fs_end(&server->fs);
+	loop_group_free(&server->fs.loops);
 	return status || error == -ENODEV || error == 0 ? status : EXIT_SYSTEM;
 }
 

@@ -23,24 +23,26 @@ struct aside {
 	pthread_cond_t work;
 	struct list jobs;
 	bool ending;
+	bool finishing; /* a job's done() is at work */
+	bool left; /* nobody waits for the thread any more: nothing is to be touched */
 };
 
 struct job {
-	struct list node;
-	fuse_ino_t ino;
+	struct aside_job job;
+	struct fs *fs;
 	fuse_req_t req; /* NULL: only drop */
 	uint64_t fh;
-	off_t off;
+	off_t from;
 	int whence;
 };
 
 static void seek(struct fs *fs, const struct job *job)
 {
 	struct opener opener;
-	off_t found = opener_get(fs, job->ino, job->fh, &opener);
+	off_t found = opener_get(fs, job->job.ino, job->fh, &opener);
 
 	if (found == 0) {
-		found = file_seek(file_any_fd(fs, opener.handle), job->off, job->whence);
+		found = file_seek(file_any_fd(fs, opener.handle), job->from, job->whence);
 		opener_put(fs, &opener);
 	}
 	if (found < 0)
@@ -74,14 +76,23 @@ static void show_end(struct fs *fs, fuse_ino_t ino)
 	opener_put(fs, &opener);
 }
 
-static void run(struct fs *fs, const struct job *job)
+static void dropped(struct aside_job *aside_job)
 {
-	/* Pages that are to be written are, before they go. */
-	fuse_lowlevel_notify_inval_inode(fs->session, inode_told(fs->inodes, job->ino), 0, 0);
+	struct job *job = list_entry(aside_job, struct job, job);
+	struct fs *fs = job->fs;
+
 	if (job->req)
 		seek(fs, job);
 	else if (fs->config.writeback && fs->config.no_opens)
-		show_end(fs, job->ino);
+		show_end(fs, job->job.ino);
+	free(job);
+}
+
+/* Pages that are to be written are, before they go. */
+static void drop(struct fs *fs, const struct aside_job *job)
+{
+	fuse_lowlevel_notify_inval_inode(
+		fs->session, inode_told(fs->inodes, job->ino), job->off, job->len);
 }
 
 static void *aside_main(void *arg)
@@ -89,8 +100,9 @@ static void *aside_main(void *arg)
 	struct aside *aside = arg;
 
 	pthread_mutex_lock(&aside->lock);
-	for (;;) {
+	while (!aside->left) {
 		struct list *node = list_pop(&aside->jobs);
+		struct aside_job *job;
 
 		if (!node && aside->ending)
 			break;
@@ -99,9 +111,16 @@ static void *aside_main(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&aside->lock);
-		run(aside->fs, list_entry(node, struct job, node));
-		free(list_entry(node, struct job, node));
+		job = list_entry(node, struct aside_job, node);
+		drop(aside->fs, job);
 		pthread_mutex_lock(&aside->lock);
+		if (aside->left)
+			break;
+		aside->finishing = true;
+		pthread_mutex_unlock(&aside->lock);
+		job->done(job);
+		pthread_mutex_lock(&aside->lock);
+		aside->finishing = false;
 	}
 	pthread_mutex_unlock(&aside->lock);
 	return NULL;
@@ -127,25 +146,46 @@ int aside_new(struct fs *fs, struct aside **out)
 	return 0;
 }
 
-void aside_free(struct aside *aside)
+/* Has the thread ended, or does it within so many seconds? */
+static bool ends_within(struct aside *aside, int seconds)
 {
 	struct timespec end;
 
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += seconds;
+	return pthread_timedjoin_np(aside->thread, NULL, &end) == 0;
+}
+
+void aside_free(struct aside *aside)
+{
 	if (!aside)
 		return;
 	pthread_mutex_lock(&aside->lock);
 	aside->ending = true;
 	pthread_cond_signal(&aside->work);
 	pthread_mutex_unlock(&aside->lock);
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += END_SECONDS;
-	if (pthread_timedjoin_np(aside->thread, NULL, &end)) {
-		log_warning("the kernel still waits to drop pages; leaving it");
-		return;
+	while (!ends_within(aside, END_SECONDS)) {
+		bool left;
+
+		pthread_mutex_lock(&aside->lock);
+		left = aside->left = !aside->finishing;
+		pthread_mutex_unlock(&aside->lock);
+		if (left) {
+			log_warning("the kernel still waits to drop pages; leaving it");
+			return;
+		}
 	}
 	pthread_cond_destroy(&aside->work);
 	pthread_mutex_destroy(&aside->lock);
 	free(aside);
+}
+
+void aside_add(struct aside *aside, struct aside_job *job)
+{
+	pthread_mutex_lock(&aside->lock);
+	list_add_tail(&job->node, &aside->jobs);
+	pthread_cond_signal(&aside->work);
+	pthread_mutex_unlock(&aside->lock);
 }
 
 static int add(struct aside *aside, const struct job *what)
@@ -155,17 +195,16 @@ static int add(struct aside *aside, const struct job *what)
 	if (!job)
 		return -ENOMEM;
 	*job = *what;
-	pthread_mutex_lock(&aside->lock);
-	list_add_tail(&job->node, &aside->jobs);
-	pthread_cond_signal(&aside->work);
-	pthread_mutex_unlock(&aside->lock);
+	job->job.done = dropped;
+	job->fs = aside->fs;
+	aside_add(aside, &job->job);
 	return 0;
 }
 
 void aside_seek(
 	struct aside *aside, fuse_req_t req, fuse_ino_t ino, uint64_t fh, off_t off, int whence)
 {
-	struct job job = {.ino = ino, .req = req, .fh = fh, .off = off, .whence = whence};
+	struct job job = {.job.ino = ino, .req = req, .fh = fh, .from = off, .whence = whence};
 
 	if (add(aside, &job))
 		fs_reply(req, -ENOMEM);
@@ -173,7 +212,7 @@ void aside_seek(
 
 void aside_drop(struct aside *aside, fuse_ino_t ino)
 {
-	struct job job = {.ino = ino};
+	struct job job = {.job.ino = ino};
 
 	add(aside, &job);
 }

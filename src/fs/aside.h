@@ -9,6 +9,8 @@
 
 #include <fuse_lowlevel.h>
 
+#include "base/list.h"
+
 struct aside;
 struct fs;
 
@@ -25,6 +27,17 @@ void aside_free(struct aside *aside);
  */
 void aside_seek(
 	struct aside *aside, fuse_req_t req, fuse_ino_t ino, uint64_t fh, off_t off, int whence);
+
+/* Somebody's own: the kernel drops attributes and len bytes from off on (0: all) that it caches of
+ * ino, then done() is called on the thread, in which the job may go away. */
+struct aside_job {
+	struct list node;
+	fuse_ino_t ino;
+	off_t off, len;
+	void (*done)(struct aside_job *job);
+};
+
+void aside_add(struct aside *aside, struct aside_job *job);
 
 /* The kernel shall drop what it caches of ino: attributes and pages. */
 void aside_drop(struct aside *aside, fuse_ino_t ino);

@@ -67,6 +67,7 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct stat attr;
 	int result = target_get(fs, ino, fi, &target);
 
+	file_tell_attrs(fs, ino);
 	if (result == 0) {
 		result = fresh(fs, &target, &attr);
 		target_put(fs, &target);

@@ -48,6 +48,14 @@ struct file {
 	 * oldest one has missed nothing that a later opener is owed.
 	 */
 	int flush_fd;
+	/*
+	 * Where the page cache of the mount may have something: what was read through it since all
+	 * was dropped. Empty: from is to. See calls.c.
+	 */
+	uint64_t cached_from, cached_to;
+	unsigned drops; /* writes that had pages dropped since then */
+	unsigned dropping; /* of all its pages, at work or to come */
+	atomic_bool attrs_told; /* the kernel was told its attributes since a direct write ended */
 	int backing; /* backing.c's: > 0 a number of the kernel's, -1 none */
 	uint64_t names_seen; /* fs.names_changed at the last sync */
 	/*
@@ -94,6 +102,11 @@ uint64_t file_count_kept(struct file_table *table);
 
 /* Something of ino has changed that its next sync has to see to. */
 void file_changed(struct fs *fs, fuse_ino_t ino);
+/*
+ * The kernel is going to be told the attributes of ino; before they are taken. Shared mounts: what
+ * is told while a direct write is on its way is older than that, and would stay. True: ino is open.
+ */
+bool file_tell_attrs(struct fs *fs, fuse_ino_t ino);
 /* Somebody else has changed it: what was put off for it is not ours to set any more. */
 void file_overtaken(struct fs *fs, fuse_ino_t ino);
 

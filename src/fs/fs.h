@@ -53,7 +53,7 @@ struct fs {
 	struct handle_table *handles;
 	struct file_table *files;
 	struct locks *locks;
-	struct aside *aside; /* exclusive mounts */
+	struct aside *aside;
 	struct relist *relist; /* opens without a message; NULL: none */
 	struct watch *watch; /* shared mounts; NULL: none */
 	struct loop_group loops;

@@ -104,6 +104,7 @@ static void handle_init(struct handle *handle, int access, int first)
 	for (int i = 0; i < FD_VARIANTS; i++)
 		atomic_store_explicit(&handle->fd[i], -1, memory_order_relaxed);
 	memset(&handle->opener, 0, sizeof(handle->opener));
+	handle->cached = false;
 	list_init(&handle->node);
 	pthread_mutex_init(&handle->dir_lock, NULL);
 	handle->dir_offset = 0;

@@ -39,6 +39,7 @@ struct handle {
 	int first; /* variant opened first; -1: a file's own handle, opened as needed */
 	struct co_opener opener; /* regular files */
 	struct list node; /* regular files: on file.handles, in order of opening */
+	bool cached; /* regular files: read through the page cache; file.lock */
 	pthread_mutex_t dir_lock; /* directories: held while the stream's position is in use */
 	uint64_t dir_offset; /* directories: where the next getdents64 of fd[0] starts */
 };

@@ -114,7 +114,7 @@ int namespace_learn(struct fs *fs, int fd, const struct stat *attr, const struct
 	if (fs->config.exclusive) {
 		check(fs, entry->ino, attr);
 		file_show_mtime(fs, entry->ino, &entry->attr);
-	} else if (watch_generation(fs) != generation)
+	} else if (file_tell_attrs(fs, entry->ino) || watch_generation(fs) != generation)
 		look_again(fs, entry);
 	return 0;
 }

@@ -233,6 +233,17 @@ void opener_put(struct fs *fs, struct opener *opener)
 
 /* ---- what a file is owed ---- */
 
+bool file_tell_attrs(struct fs *fs, fuse_ino_t ino)
+{
+	struct file *file = fs->config.exclusive ? NULL : file_find(fs->files, ino);
+
+	if (!file)
+		return false;
+	atomic_store(&file->attrs_told, true);
+	file_unref(fs->files, file);
+	return true;
+}
+
 void file_changed(struct fs *fs, fuse_ino_t ino)
 {
 	struct file *file = file_lock(fs->files, ino);

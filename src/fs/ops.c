@@ -238,7 +238,7 @@ int fs_attach(struct fs *fs, struct fuse_session *session)
 
 	fs->session = session;
 	error = fuse_session_custom_io(session, &io, fuse_session_fd(session));
-	return error || !fs->config.exclusive ? error : aside_new(fs, &fs->aside);
+	return error ? error : aside_new(fs, &fs->aside);
 }
 
 static void take_number(struct fs *fs, uint64_t *ino)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/watch.h"
 
@@ -86,8 +87,10 @@ void fs_statx(struct fs *fs, struct request *req)
 		{.iov_base = &out, .iov_len = sizeof(out)},
 		{.iov_base = &body, .iov_len = sizeof(body)},
 	};
-	int result = fs->config.no_statx ? -ENOSYS : get(fs, header, &attr);
+	int result;
 
+	file_tell_attrs(fs, header->nodeid);
+	result = fs->config.no_statx ? -ENOSYS : get(fs, header, &attr);
 	memset(&body, 0, sizeof(body));
 	if (!result) {
 		double timeout =

@@ -257,6 +257,7 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 		snprintf(error->text, sizeof(error->text), "%s", strerror(-result));
 	loop_group_open_ring(group, false);
 	loop_group_join(group);
+	loop_group_free(group);
 	return result;
 }
 
@@ -277,17 +278,23 @@ int loop_group_join(struct loop_group *group)
 	lanes_join(group);
 	for (unsigned n = 0; group->loops && n < group->config.loops; n++)
 		baton_close(&group->loops[n].baton);
+	return atomic_load(&group->error);
+}
+
+void loop_group_free(struct loop_group *group)
+{
 	free(group->loops);
 	group->loops = NULL;
 	if (group->pool.requests)
 		request_pool_destroy(&group->pool);
+	if (group->entries.requests)
+		request_pool_destroy(&group->entries);
 	if (group->wake_fd >= 0)
 		close(group->wake_fd);
 	if (group->ended_fd >= 0)
 		close(group->ended_fd);
 	pthread_cond_destroy(&group->start_cond);
 	pthread_mutex_destroy(&group->lock);
-	return atomic_load(&group->error);
 }
 
 /* The lock is held. */

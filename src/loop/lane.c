@@ -550,8 +550,6 @@ void lanes_join(struct loop_group *group)
 	for (unsigned n = 0; loops && n < count; n++)
 		inbox_close(&loops[n].inbox);
 	free(loops);
-	if (group->entries.requests)
-		request_pool_destroy(&group->entries);
 	if (group->ring_fd >= 0)
 		close(group->ring_fd);
 	group->ring_fd = -1;

@@ -147,9 +147,11 @@ const char *loop_group_transport(struct loop_group *group);
 /* Makes the loops end although the mount is there: for a start that fails. Any thread. */
 void loop_group_stop(struct loop_group *group);
 
-/* Waits for all loops to end and frees them. Returns the error that ended them, -ENODEV as a rule.
- */
+/* Waits for all loops to end. Returns the error that ended them, -ENODEV as a rule. */
 int loop_group_join(struct loop_group *group);
+
+/* After that, and when nobody else has a request of theirs. */
+void loop_group_free(struct loop_group *group);
 
 /* Sums the counters of all loops; any thread, between start and join. */
 void loop_group_stats(struct loop_group *group, struct stats_sum *sum);

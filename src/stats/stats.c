@@ -117,6 +117,7 @@ void stats_print(const struct stats_sum *sum, FILE *out)
 		{"fsyncs.clean", stat_read(&c->syncs_clean)},
 		{"fsyncs.joined", stat_read(&c->syncs_joined)},
 		{"fsyncs.early", stat_read(&c->syncs_early)},
+		{"cache.dropped", stat_read(&c->writes_dropped)},
 		{"waits.seen", stat_read(&c->waits)},
 		{"waits.expected", stat_read(&c->waits_expected)},
 		{"waits.by_ring", stat_read(&c->waits_by_ring)},

@@ -35,6 +35,7 @@ struct loop_stats {
 	stat_counter syncs_failed_file; /* of these, answered with the error that the file keeps */
 	stat_counter syncs_clean; /* of these, answered at once, as nothing had changed */
 	stat_counter syncs_joined; /* of these, that shared a flush in flight */
+	stat_counter writes_dropped; /* past the page cache, that had pages of it dropped */
 	stat_counter syncs_early; /* flushes begun before they were asked for */
 	stat_counter waits; /* calls of the source that took long, and held up a loop */
 	stat_counter

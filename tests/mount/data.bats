@@ -47,6 +47,27 @@ fio_verify() { # ENGINE DIRECT(0|1) [OPTIONS...]
 	fio_verify libaio 1 --filename=shared --offset_increment=8M
 }
 
+aio_beside_readers() { # OPTIONS...
+	local told
+	mount_fs "$@"
+	within 100 "$BUILD/tests/aio_tool" "$MNT/file" 300
+	told=$(within 5 stat -c '%y %s' "$MNT/file")
+	[ "$(stat_of cache.dropped)" -gt 0 ]
+	# With gathered writes the time is the kernel's until then.
+	umount_fs
+	[ "$(stat -c '%y %s' "$SRC/file")" = "$told" ]
+}
+
+@test "an asynchronous direct write is read through the cache when it has ended, whoever reads meanwhile" {
+	aio_beside_readers
+}
+
+@test "the same where the kernel need not ask for attributes, and where direct writers run in parallel" {
+	local mode=sharing=shared,attr_timeout=1000
+	[ "$SHARING" != exclusive ] || mode=sharing=exclusive,opens=message,cache=writethrough
+	aio_beside_readers "$mode"
+}
+
 @test "a tree of 10,000 files: the same in the mount, in the source, after a remount" {
 	local d dir
 	for d in {1..100}; do
