@@ -150,8 +150,7 @@ static bool drops_all(struct fs *fs, struct file *file)
 static void forget_attrs(struct fs *fs, struct file *file)
 {
 	if (atomic_load(&file->attrs_told) && atomic_exchange(&file->attrs_told, false))
-		fuse_lowlevel_notify_inval_inode(
-			fs->session, inode_told(fs->inodes, file->ino), -1, 0);
+		file_forget_attrs(fs, file->ino);
 }
 
 /* On the thread beside the loops, which does one after another. */

@@ -107,6 +107,9 @@ void file_changed(struct fs *fs, fuse_ino_t ino);
  * is told while a direct write is on its way is older than that, and would stay. True: ino is open.
  */
 bool file_tell_attrs(struct fs *fs, fuse_ino_t ino);
+/* The kernel forgets the attributes of ino, and nothing else: so this waits for nothing that a loop
+ * would have to do. */
+void file_forget_attrs(const struct fs *fs, fuse_ino_t ino);
 /* Somebody else has changed it: what was put off for it is not ours to set any more. */
 void file_overtaken(struct fs *fs, fuse_ino_t ino);
 

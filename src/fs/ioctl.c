@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 
 #include "base/cleanup.h"
+#include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/outside.h"
@@ -115,11 +116,9 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fu
 		change_end(fs_of(req), ino);
 	else
 		change_over(fs_of(req));
-	/* The kernel doesn't know that this moved the time of change. Attributes only, as in
-	 * priv.c. */
+	/* The kernel doesn't know that this moved the time of change. */
 	if (result == 0 && command.in)
-		fuse_lowlevel_notify_inval_inode(
-			fs_of(req)->session, inode_told(fs_of(req)->inodes, ino), -1, 0);
+		file_forget_attrs(fs_of(req), ino);
 	if (result < 0)
 		fs_reply(req, result);
 	else

@@ -244,6 +244,11 @@ bool file_tell_attrs(struct fs *fs, fuse_ino_t ino)
 	return true;
 }
 
+void file_forget_attrs(const struct fs *fs, fuse_ino_t ino)
+{
+	fuse_lowlevel_notify_inval_inode(fs->session, inode_told(fs->inodes, ino), -1, 0);
+}
+
 void file_changed(struct fs *fs, fuse_ino_t ino)
 {
 	struct file *file = file_lock(fs->files, ino);

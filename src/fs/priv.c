@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include "fs/file.h"
 #include "fs/fs.h"
 
 bool priv_kill_asked(void)
@@ -64,6 +65,5 @@ void priv_kill(fuse_req_t req, fuse_ino_t ino, int fd)
 		bits |= S_ISGID;
 	if (!bits || fchmod(fd, (st.st_mode & 07777) & ~bits))
 		return;
-	/* Attributes only: this waits for nothing that the loop would have to do. */
-	fuse_lowlevel_notify_inval_inode(fs->session, inode_told(fs->inodes, ino), -1, 0);
+	file_forget_attrs(fs, ino);
 }
