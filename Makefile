@@ -88,7 +88,7 @@ endif
 
 CORE_DIRS   := cmd control supervise fs loop transport coalesce stats base
 BATCHIO_SRC := $(sort $(wildcard src/batchio/*.c))
-CORE_SRC    := $(sort $(wildcard src/options.c src/serve.c src/report.c $(CORE_DIRS:%=src/%/*.c)))
+CORE_SRC    := $(sort $(wildcard src/options.c src/serve.c src/mountpoint.c src/report.c $(CORE_DIRS:%=src/%/*.c)))
 TOOL_SRC    := $(sort $(wildcard tests/support/*_tool.c))
 SUPPORT_SRC := $(filter-out $(TOOL_SRC),$(sort $(wildcard tests/support/*.c)))
 BENCH_SRC   := $(sort $(wildcard tests/bench/*_tool.c))

@@ -35,6 +35,7 @@ static const char *const cache_words[] = {"auto", "writeback", "writethrough", "
 static const char *const opens_words[] = {"auto", "none", "message", NULL};
 static const char *const transport_words[] = {"auto", "dev", "ring", NULL};
 static const char *const watch_words[] = {"auto", "none", NULL};
+static const char *const idle_words[] = {"auto", "sleep", NULL};
 static const char *const fsync_words[] = {"strict", "data", NULL};
 
 #define AT(field) offsetof(struct options, field)
@@ -65,6 +66,9 @@ static const struct option_def table[] = {
 		"of shared mounts. auto: where fanotify can be had (root), the kernel keeps names, "
 		"attributes and data until others change them in the source; none: for the "
 		"timeouts"},
+	{"idle", CHOICE, AT(idle), 0, 0, idle_words,
+		"processors with nothing to do. auto: kept awake while requests come one after "
+		"another (root; by /dev/cpu_dma_latency); sleep: left to the kernel"},
 	{"posix_locks", FLAG, AT(posix_locks), 0, 0, NULL,
 		"record locks (fcntl) are taken in the source too, against those who lock there"},
 	{"flock", FLAG, AT(flock), 0, 0, NULL,
@@ -73,6 +77,9 @@ static const struct option_def table[] = {
 		"the kernel reads and writes the source's files itself (Linux 6.9, root); fsyncs "
 		"are "
 		"still shared (not with sharing=exclusive)"},
+	{"supervise", FLAG, AT(supervise), 0, 0, NULL,
+		"the mount outlives the process that serves it: another one takes over (Linux "
+		"6.9)"},
 	{"attr_timeout", SECONDS, AT(attr_timeout), 0, 0, NULL,
 		"seconds that the kernel may keep attributes (shared: 1, for good where watched; "
 		"exclusive: for good)"},
@@ -384,6 +391,8 @@ enum {
 	HAS_CACHE_NONE = 1 << 6,
 	HAS_NO_ROOT = 1 << 7,
 	HAS_PASSTHROUGH = 1 << 8,
+	HAS_SUPERVISE = 1 << 9,
+	HAS_RING = 1 << 10,
 };
 
 /* The first that holds is told: those that no sharing would mend come first. */
@@ -409,6 +418,9 @@ static const struct {
 	{HAS_EXCLUSIVE | HAS_FLOCK,
 		"flock does not go with sharing=exclusive: locks are forwarded for those who share "
 		"the source"},
+	{HAS_SUPERVISE | HAS_RING,
+		"supervise does not go with transport=ring: there the kernel hands out nothing "
+		"again"},
 	{HAS_PASSTHROUGH | HAS_NO_ROOT,
 		"passthrough needs root: the kernel asks for CAP_SYS_ADMIN"},
 	{HAS_PASSTHROUGH | HAS_WRITEBACK,
@@ -437,6 +449,8 @@ int options_check(const struct options *options, bool exclusive)
 		(options->opens == OPENS_NONE ? HAS_OPENS_NONE : 0) |
 		(options->posix_locks ? HAS_POSIX_LOCKS : 0) | (options->flock ? HAS_FLOCK : 0) |
 		(options->passthrough ? HAS_PASSTHROUGH : 0) |
+		(options->supervise ? HAS_SUPERVISE : 0) |
+		(options->transport == TRANSPORT_RING ? HAS_RING : 0) |
 		(options->cache == CACHE_NONE ? HAS_CACHE_NONE : 0) | (geteuid() ? HAS_NO_ROOT : 0);
 
 	for (size_t i = 0; i < sizeof(contradictions) / sizeof(contradictions[0]); i++) {

@@ -17,6 +17,7 @@ enum opt_cache { CACHE_AUTO, CACHE_WRITEBACK, CACHE_WRITETHROUGH, CACHE_NONE };
 enum opt_opens { OPENS_AUTO, OPENS_NONE, OPENS_MESSAGE };
 enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV, TRANSPORT_RING };
 enum opt_watch { WATCH_AUTO, WATCH_NONE };
+enum opt_idle { IDLE_AUTO, IDLE_SLEEP };
 enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
 
 struct options {
@@ -27,6 +28,7 @@ struct options {
 	int transport;
 	int fsync;
 	int watch;
+	int idle;
 	unsigned queue_depth;
 	unsigned loops; /* 0: the program chooses */
 	double attr_timeout; /* negative: not given */
@@ -37,6 +39,7 @@ struct options {
 	bool posix_locks;
 	bool flock;
 	bool passthrough;
+	bool supervise;
 	bool noallow_other; /* root mounts allow others unless told not to */
 	const char *source; /* of argv */
 	const char *mountpoint;

@@ -11,6 +11,17 @@
 #include "fs/lock.h"
 #include "fs/outside.h"
 #include "fs/watch.h"
+#include "supervise/supervise.h"
+
+static void write_board(FILE *out, const struct supervise_board *board)
+{
+	fprintf(out,
+		"supervisor_pid %d\nworker_pid %d\nworker_restarts %u\n"
+		"takeover.last_microseconds %" PRId64 "\ntakeover.longest_microseconds %" PRId64
+		"\n",
+		atomic_load(&board->supervisor), getpid(), atomic_load(&board->restarts),
+		atomic_load(&board->pause_ns) / 1000, atomic_load(&board->longest_ns) / 1000);
+}
 
 void report(FILE *out, const struct report *r)
 {
@@ -30,13 +41,19 @@ void report(FILE *out, const struct report *r)
 		"pid %d\n",
 		r->exclusive ? "exclusive" : "shared", watch.active ? "fanotify" : "none",
 		r->options->fsync == FSYNC_DATA ? "data" : "strict", r->loops,
-		atomic_load(&fs->loops.extra), r->options->queue_depth, getpid());
+		atomic_load(&fs->loops.extra), r->options->queue_depth,
+		r->board ? atomic_load(&r->board->supervisor) : getpid());
+	if (r->board)
+		write_board(out, r->board);
 	fprintf(out,
 		"inodes.known %" PRIu64 "\ninodes.forgotten %" PRIu64
 		"\ninodes.descriptors %" PRIu64 "\ninodes.bytes_each %" PRIu64
 		"\ninodes.reopened %" PRIu64 "\ninodes.reopened_by_name %" PRIu64 "\n",
 		inodes.inodes, inodes.forgotten, inodes.fds, inodes.bytes_per_inode,
 		inodes.reopened, inodes.reopened_by_name);
+	fprintf(out, "awake.times %" PRIu64 "\nawake.milliseconds %" PRIu64 "\n",
+		(uint64_t)atomic_load(&fs->loops.awake.holds),
+		(uint64_t)atomic_load(&fs->loops.awake.held_ns) / 1000000);
 	fprintf(out, "passthrough %s\n", atomic_load(&fs->passthrough) ? "yes" : "no");
 	fprintf(out, "files.kept %" PRIu64 "\noutside_changes %" PRIu64 "\n",
 		file_count_kept(fs->files), outside_count(fs));

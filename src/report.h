@@ -9,6 +9,7 @@
 #include "options.h"
 
 struct fs;
+struct supervise_board;
 
 struct report {
 	const struct options *options;
@@ -18,6 +19,7 @@ struct report {
 	bool uring;
 	unsigned loops;
 	struct fs *fs;
+	const struct supervise_board *board; /* NULL: nobody would take over */
 };
 
 /* Any thread, while the loops are there. */

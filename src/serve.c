@@ -6,14 +6,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -25,23 +22,21 @@
 #include "fs/lock.h"
 #include "fs/remote.h"
 #include "fs/watch.h"
+#include "mountpoint.h"
 #include "report.h"
+#include "supervise/supervise.h"
 #include "transport/ring.h"
 
 /* The most that libfuse 3.14 takes in one message. */
 #define MAX_WRITE (1u << 20)
 /* Standard calls block their loop, so there are more loops than processors. */
 #define STANDARD_LOOPS 8
-/* Cold sequential reads are bounded by what is read ahead. */
-#define READ_AHEAD_KB 1024
 /* Seconds that names and attributes are kept: where nobody else changes them, and where nobody
  * tells of changes. */
 #define FOREVER       1e9
 #define SHORT_SECONDS 1.0
 /* The kernel sends its first request at once. */
 #define INIT_MS 5000
-
-extern char **environ;
 
 struct server {
 	const struct options *options;
@@ -53,12 +48,14 @@ struct server {
 	bool uring;
 	unsigned loops;
 	struct fs fs;
-	struct fuse_session *session;
-	struct mount_entry mount; /* ours, once mounted */
-	uint64_t mount_id; /* its unique one, 0 where there is none */
+	struct mountpoint point;
 	struct claim claim;
 	struct control control;
+	struct supervise supervise; /* board NULL: nobody takes over */
+	serve_ready *ready;
+	void *ready_user;
 	int signal_fd;
+	struct awake_means awake;
 	bool unmounting;
 };
 
@@ -154,20 +151,6 @@ static int claim_source(struct server *server)
 	return claim_take(&server->claim, &wish) ? EXIT_MOUNT : EXIT_OK;
 }
 
-static bool has_option(const char *list, const char *name)
-{
-	size_t length = strlen(name);
-	const char *at = list;
-
-	while (at && (at = strstr(at, name))) {
-		if ((at == list || at[-1] == ',') &&
-			(at[length] == ',' || at[length] == '\0' || at[length] == '='))
-			return true;
-		at += length;
-	}
-	return false;
-}
-
 /* What was given wins. */
 static double seconds(double given, double otherwise)
 {
@@ -203,139 +186,22 @@ static struct fs_config fs_config(const struct server *server)
 		.fsync_data = options->fsync == FSYNC_DATA,
 		.posix_locks = options->posix_locks,
 		.flock = options->flock,
-		.keep_atime = has_option(options->mount_options, "ro") ||
-			      has_option(options->mount_options, "noatime"),
+		.keep_atime = mountpoint_has_option(options->mount_options, "ro") ||
+			      mountpoint_has_option(options->mount_options, "noatime"),
 		.direct_io_all = options->cache == CACHE_NONE,
 		.exclusive = server->exclusive,
 		.writeback = options->cache == CACHE_WRITEBACK ||
 			     (options->cache == CACHE_AUTO && server->exclusive),
 		.no_opens = no_opens(server),
 		.passthrough = options->passthrough,
-		.read_only = has_option(options->mount_options, "ro"),
-		.no_statx = has_option(options->mount_options, "allow_root"),
+		.supervised = options->supervise,
+		.read_only = mountpoint_has_option(options->mount_options, "ro"),
+		.no_statx = mountpoint_has_option(options->mount_options, "allow_root"),
 		.privileged = geteuid() == 0,
 		/* A request more than we work on at once is better queued in the kernel. */
 		.max_background = options->queue_depth > 16 ? options->queue_depth : 16,
 		.max_write = MAX_WRITE,
 	};
-}
-
-/* ---- mounting ---- */
-
-/* libfuse's own words go where ours go, without their newline. */
-__attribute__((format(printf, 2, 0))) static void fuse_message(
-	enum fuse_log_level level, const char *format, va_list ap)
-{
-	char text[512];
-	size_t n;
-
-	vsnprintf(text, sizeof(text), format, ap);
-	n = strlen(text);
-	while (n && text[n - 1] == '\n')
-		text[--n] = '\0';
-	if (n && level <= FUSE_LOG_WARNING)
-		log_message(
-			level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s", text);
-}
-
-/*
- * The mount options for libfuse: the user's, and what a mount of ours always or by default has. The
- * caller's to free; NULL when memory ran out.
- */
-static char *mount_options(const struct server *server)
-{
-	const struct options *options = server->options;
-	const char *given = options->mount_options;
-	bool root = geteuid() == 0;
-	char *list = NULL;
-
-	if (fuse_opt_add_opt(&list, "subtype=batchiofs,default_permissions"))
-		return NULL;
-	if (!has_option(given, "fsname")) {
-		_cleanup_free char *fsname = NULL;
-
-		if (asprintf(&fsname, "fsname=%s", server->source) < 0 ||
-			fuse_opt_add_opt_escaped(&list, fsname))
-			return NULL;
-	}
-	/* What mount(8) means by "defaults": as the bare directory, for all its users. */
-	if (root && !options->noallow_other && !has_option(given, "allow_other") &&
-		!has_option(given, "allow_root"))
-		fuse_opt_add_opt(&list, "allow_other");
-	if (root && !has_option(given, "nosuid"))
-		fuse_opt_add_opt(&list, "suid");
-	if (root && !has_option(given, "nodev"))
-		fuse_opt_add_opt(&list, "dev");
-	if (given)
-		fuse_opt_add_opt(&list, given);
-	return list;
-}
-
-static int make_session(struct server *server)
-{
-	_cleanup_free char *list = mount_options(server);
-	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	int status = EXIT_SYSTEM;
-
-	if (list && !fuse_opt_add_arg(&args, "batchiofs") && !fuse_opt_add_arg(&args, "-o") &&
-		!fuse_opt_add_arg(&args, list)) {
-		server->session = fuse_session_new(
-			&args, fs_operations(), sizeof(struct fuse_lowlevel_ops), &server->fs);
-		/* It has said itself what it does not like. */
-		status = server->session ? EXIT_OK : EXIT_USAGE;
-	}
-	fuse_opt_free_args(&args);
-	return status;
-}
-
-/* After the end of ours its numbers may be those of somebody's next mount at the same place. */
-static bool still_mounted(const struct server *server)
-{
-	struct mount_entry now;
-
-	if (server->mount_id)
-		return mountinfo_unique_id(server->mountpoint) == server->mount_id;
-	return !mountinfo_find(server->mountpoint, &now) && now.major == server->mount.major &&
-	       now.minor == server->mount.minor;
-}
-
-static void spawn_fusermount(const char *point)
-{
-	char *argv[] = {"fusermount3", "-u", "-q", "-z", "--", (char *)point, NULL};
-	pid_t pid;
-
-	if (!posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ))
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-}
-
-/*
- * Detaches our mount; the loops go on until its last user is gone. Never a mount that somebody put
- * over it: only the topmost one can be named.
- */
-static void detach(struct server *server)
-{
-	if (!still_mounted(server))
-		return;
-	if (umount2(server->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) && errno == EPERM)
-		spawn_fusermount(server->mountpoint);
-	if (still_mounted(server))
-		log_error("cannot unmount %s: %s", server->mountpoint, strerror(errno));
-}
-
-static void set_bdi(const struct server *server, const char *name, unsigned value)
-{
-	char path[128];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/%s", server->mount.major,
-		server->mount.minor, name);
-	file = fopen(path, "we");
-	/* Ordinary users have no right to, and go on without. */
-	if (!file)
-		return;
-	fprintf(file, "%u\n", value);
-	fclose(file);
 }
 
 /* Why requests cannot come by FUSE over io_uring, or NULL. */
@@ -365,6 +231,11 @@ static bool want_ring(const struct server *server)
 	return !reason;
 }
 
+static bool is_supervised(const struct server *server)
+{
+	return server->supervise.board != NULL;
+}
+
 static int start_loops(struct server *server)
 {
 	struct loop_group_config config = {
@@ -374,49 +245,20 @@ static int start_loops(struct server *server)
 		/* What a loop waits for there may never come. */
 		.careful = server->remote,
 		.uring = server->uring,
-		.device = fuse_session_fd(server->session),
+		.lasting = is_supervised(server),
+		.device = fuse_session_fd(server->point.session),
 		.ring = want_ring(server),
 		.ring_loops = server->options->loops,
+		.awake = server->awake,
 		.hooks = {.dispatch = fs_dispatch, .turn_end = fs_turn_end, .user = &server->fs},
 	};
 	struct batchio_error error = {0};
 
-	if (fcntl(config.device, F_SETFL, O_NONBLOCK) || fs_attach(&server->fs, server->session)) {
-		log_error("cannot set up /dev/fuse: %s", strerror(errno));
-		return EXIT_SYSTEM;
-	}
 	if (loop_group_start(&server->fs.loops, &config, &error)) {
 		log_error("cannot start %u loops of depth %u: %s", config.loops, config.depth,
 			error.text);
 		return EXIT_SYSTEM;
 	}
-	return EXIT_OK;
-}
-
-/* Mounts, and starts to answer. On failure nothing is mounted. An exit status. */
-static int mount_and_start(struct server *server)
-{
-	int status;
-
-	if (fuse_session_mount(server->session, server->mountpoint)) {
-		log_error("cannot mount on %s", server->mountpoint);
-		return EXIT_MOUNT;
-	}
-	if (mountinfo_find(server->mountpoint, &server->mount)) {
-		log_error("%s: mounted, but not in /proc/self/mountinfo", server->mountpoint);
-		fuse_session_unmount(server->session);
-		return EXIT_SYSTEM;
-	}
-	server->mount_id = mountinfo_unique_id(server->mountpoint);
-	atomic_store(&server->fs.own_dev, makedev(server->mount.major, server->mount.minor));
-	status = start_loops(server);
-	if (status) {
-		detach(server);
-		return status;
-	}
-	set_bdi(server, "read_ahead_kb", READ_AHEAD_KB);
-	set_bdi(server, "strict_limit", 0);
-	set_bdi(server, "max_ratio", 100);
 	return EXIT_OK;
 }
 
@@ -434,42 +276,59 @@ static void write_stats(FILE *out, void *user)
 			    .uring = server->uring,
 			    .loops = server->loops,
 			    .fs = &server->fs,
+			    .board = server->supervise.board,
 		    });
 }
 
 /* The first asks to end when nobody uses the mount any more, the second to end now. */
-static void take_signal(struct server *server)
+static void take_signal(void *user)
 {
+	struct server *server = user;
 	struct signalfd_siginfo info;
 
 	if (read(server->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (is_supervised(server) &&
+		getpid() != atomic_load(&server->supervise.board->supervisor) &&
+		!supervise_orphaned(&server->supervise)) {
+		log_warning("signal %u is for process %d, the supervisor", info.ssi_signo,
+			atomic_load(&server->supervise.board->supervisor));
+		return;
+	}
 	if (server->unmounting) {
 		log_warning(
 			"second signal %u: ending although the mount is in use", info.ssi_signo);
-		loop_group_stop(&server->fs.loops);
+		if (is_supervised(server))
+			supervise_stop(&server->supervise);
+		else
+			loop_group_stop(&server->fs.loops);
 		return;
 	}
 	server->unmounting = true;
 	log_info("signal %u: unmounting %s", info.ssi_signo, server->mountpoint);
-	detach(server);
+	mountpoint_detach(&server->point);
 }
 
 /* Until the loops have ended. */
 static void run(struct server *server)
 {
-	struct pollfd fds[2 + 1 + CONTROL_CLIENTS];
+	struct pollfd fds[3 + 1 + CONTROL_CLIENTS];
 
 	fds[0] = (struct pollfd){.fd = server->fs.loops.ended_fd, .events = POLLIN};
 	fds[1] = (struct pollfd){.fd = server->signal_fd, .events = POLLIN};
+	fds[2] = (struct pollfd){.fd = server->supervise.stop_fd, .events = POLLIN};
 	while (!(fds[0].revents & POLLIN)) {
-		int n = control_poll_fds(&server->control, fds + 2);
+		int n = control_poll_fds(&server->control, fds + 3);
 
-		if (poll(fds, (nfds_t)n + 2, -1) < 0)
+		if (poll(fds, (nfds_t)n + 3, -1) < 0)
 			continue;
 		if (fds[1].revents & POLLIN)
 			take_signal(server);
-		control_serve(&server->control, fds + 2, n);
+		if (fds[2].revents & POLLIN) {
+			loop_group_stop(&server->fs.loops);
+			fds[2].fd = -1;
+		}
+		control_serve(&server->control, fds + 3, n);
 	}
 }
 
@@ -489,33 +348,70 @@ static int block_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Whether the kernel does what -o passthrough asks of it, which its first request tells. */
-static bool passes_through(struct server *server)
+/* Whether the kernel has come to terms with us, and does what -o passthrough asks of it; its first
+ * request tells. */
+static bool is_agreed(struct server *server)
 {
 	struct fs *fs = &server->fs;
 
-	if (!server->options->passthrough)
+	if (!server->options->passthrough && !is_supervised(server))
 		return true;
 	for (int ms = 0; ms < INIT_MS && !atomic_load(&fs->answering); ms++)
 		usleep(1000);
-	if (atomic_load(&fs->passthrough))
+	if (!server->options->passthrough || atomic_load(&fs->passthrough))
 		return true;
 	log_error("passthrough: this kernel does not have it (Linux 6.9 or later, built with "
 		  "CONFIG_FUSE_PASSTHROUGH, has); without this option the mount goes");
 	return false;
 }
 
-static int run_mount(struct server *server, serve_ready *ready, void *user)
+/* The mount answers, for the first time or again. */
+static void tell_ready(struct server *server, bool again)
 {
-	int error = control_open(&server->control, server->mount.major, server->mount.minor);
-	int status = EXIT_OK;
+	if (!is_supervised(server)) {
+		server->ready(server->ready_user);
+		return;
+	}
+	supervise_ready(&server->supervise, !atomic_load(&server->fs.resends));
+	if (!again && !server->options->foreground)
+		log_to_syslog();
+}
 
-	server->control.stats = write_stats;
-	server->control.user = server;
-	if (error)
-		log_warning("no control socket, so no stats: %s", strerror(-error));
-	if (passes_through(server)) {
-		ready(user);
+/* All that comes before the loops. An exit status. */
+static int begin(struct server *server, bool again)
+{
+	struct fuse_session *session = server->point.session;
+
+	if (is_supervised(server) && fs_open_proc(&server->fs))
+		return EXIT_SYSTEM;
+	if (fcntl(fuse_session_fd(session), F_SETFL, O_NONBLOCK) ||
+		fs_attach(&server->fs, session)) {
+		log_error("cannot set up /dev/fuse: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	if (again && fs_take_over(&server->fs, server->supervise.keep, server->supervise.nkeep))
+		return EXIT_SYSTEM;
+	return EXIT_OK;
+}
+
+/* The requests of the mount, until it is unmounted. An exit status. */
+static int work(void *user, bool again)
+{
+	struct server *server = user;
+	int status = EXIT_OK;
+	int error;
+
+	status = begin(server, again);
+	if (!status)
+		status = start_loops(server);
+	if (status) {
+		mountpoint_detach(&server->point);
+		return status;
+	}
+	if (!again)
+		mountpoint_tune(&server->point);
+	if (is_agreed(server)) {
+		tell_ready(server, again);
 		run(server);
 	} else {
 		status = EXIT_MOUNT;
@@ -523,24 +419,72 @@ static int run_mount(struct server *server, serve_ready *ready, void *user)
 	}
 	error = loop_group_join(&server->fs.loops);
 	/* First, as our numbers are soon free for another mount. */
-	detach(server);
+	mountpoint_detach(&server->point);
 	fs_end(&server->fs);
 	loop_group_free(&server->fs.loops);
+	if (is_supervised(server)) {
+		bool orphaned = supervise_orphaned(&server->supervise);
+
+		fs_destroy(&server->fs);
+		if (orphaned) {
+			claim_release(&server->claim);
+			control_close(&server->control);
+		}
+	}
 	return status || error == -ENODEV || error == 0 ? status : EXIT_SYSTEM;
 }
 
-/*
- * libfuse frees what its mount took only along with an unmount by path, unless the connection is
- * dead. By now the path may lead to the file system that we were mounted over: better to leave the
- * few bytes.
- */
-static void free_session(struct fuse_session *session)
-{
-	struct pollfd device = {.fd = fuse_session_fd(session)};
+/* ---- the whole ---- */
 
-	if (device.fd >= 0 && poll(&device, 1, 0) == 1 && (device.revents & POLLERR))
-		fuse_session_unmount(session);
-	fuse_session_destroy(session);
+static void supervisor_ready(void *user)
+{
+	struct server *server = user;
+
+	server->ready(server->ready_user);
+}
+
+/* An exit status. */
+static int supervise_mount(struct server *server)
+{
+	struct supervise *supervise = &server->supervise;
+	int status;
+
+	supervise->work = work;
+	supervise->ready = supervisor_ready;
+	supervise->signalled = take_signal;
+	supervise->signal_fd = server->signal_fd;
+	supervise->user = server;
+	status = supervise_run(supervise);
+	mountpoint_detach(&server->point);
+	return status;
+}
+
+/* Mounts, and opens the control socket. On failure nothing is mounted. An exit status. */
+static int mount_it(struct server *server)
+{
+	int status = mountpoint_mount(&server->point);
+	int error;
+
+	if (status)
+		return status;
+	atomic_store(
+		&server->fs.own_dev, makedev(server->point.mount.major, server->point.mount.minor));
+	error = control_open(
+		&server->control, server->point.mount.major, server->point.mount.minor);
+	server->control.stats = write_stats;
+	server->control.user = server;
+	if (error)
+		log_warning("no control socket, so no stats: %s", strerror(-error));
+	return EXIT_OK;
+}
+
+static int open_supervise(struct server *server)
+{
+	int error = server->options->supervise ? supervise_open(&server->supervise) : 0;
+
+	if (error)
+		log_error("supervise: %s", strerror(-error));
+	return error ? EXIT_SYSTEM : EXIT_OK;
 }
 
 int serve(const struct options *options, const char *source, const char *mountpoint,
@@ -550,8 +494,13 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		.options = options,
 		.source = source,
 		.mountpoint = mountpoint,
+		.point = {.options = options, .source = source, .path = mountpoint},
 		.claim.fd = -1,
 		.control.listen_fd = -1,
+		.supervise = {.ready_fd = -1, .stop_fd = -1},
+		.ready = ready,
+		.ready_user = user,
+		.awake.fd = -1,
 	};
 	struct fs_config config;
 	int status = choose_sharing(&server);
@@ -562,25 +511,30 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		return status;
 	config = fs_config(&server);
 	umask(0);
-	fuse_set_log_func(fuse_message);
 	/* The source first: once mounted over itself, its path leads to us. */
 	if (fs_init(&server.fs, source, &config))
 		return EXIT_MOUNT;
 	status = claim_source(&server);
 	if (!status)
 		fs_watch(&server.fs);
+	if (options->idle == IDLE_AUTO)
+		server.awake = awake_open();
 	server.signal_fd = block_signals();
 	if (!status)
-		status = server.signal_fd < 0 ? EXIT_SYSTEM : make_session(&server);
+		status = server.signal_fd < 0 ? EXIT_SYSTEM : open_supervise(&server);
 	if (!status)
-		status = mount_and_start(&server);
+		status = mountpoint_prepare(&server.point, &server.fs);
 	if (!status)
-		status = run_mount(&server, ready, user);
-	if (server.session)
-		free_session(server.session);
+		status = mount_it(&server);
+	if (!status)
+		status = is_supervised(&server) ? supervise_mount(&server) : work(&server, false);
+	mountpoint_free(&server.point);
 	fs_destroy(&server.fs);
 	if (server.signal_fd >= 0)
 		close(server.signal_fd);
+	if (server.awake.fd >= 0)
+		close(server.awake.fd);
+	supervise_close(&server.supervise);
 	claim_release(&server.claim);
 	/* Last: its end tells `batchiofs umount` that all is closed. */
 	control_close(&server.control);

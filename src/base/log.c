@@ -2,6 +2,7 @@
 /* Messages for people; see log.h. */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -10,10 +11,23 @@
 
 static atomic_bool to_syslog;
 
+/* For syslog(3). */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 void log_to_syslog(void)
 {
-	openlog("batchiofs", LOG_PID, LOG_DAEMON);
 	atomic_store(&to_syslog, true);
+}
+
+/* Its socket is open no longer than that: processes that share their descriptors cannot share what
+ * each remembers of one. */
+static void send_to_syslog(enum log_level level, const char *line)
+{
+	pthread_mutex_lock(&lock);
+	openlog("batchiofs", LOG_PID, LOG_DAEMON);
+	syslog((int)level, "%s", line);
+	closelog();
+	pthread_mutex_unlock(&lock);
 }
 
 void log_message(enum log_level level, const char *format, ...)
@@ -25,7 +39,7 @@ void log_message(enum log_level level, const char *format, ...)
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
 	if (atomic_load(&to_syslog))
-		syslog((int)level, "%s", line);
+		send_to_syslog(level, line);
 	else
 		fprintf(stderr, "batchiofs: %s\n", line);
 }

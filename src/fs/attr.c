@@ -188,7 +188,7 @@ static bool put_off(struct fs *fs, const struct target *t, const struct stat *at
 	near = llabs((long long)(file->written_at - change_time(&attr->st_mtim))) <= PUT_OFF_NS;
 	if (near) {
 		file_told_mtime(file, attr);
-		file->mtime_due = true;
+		file->mark->mtime_due = true;
 	}
 	file_unlock(fs->files, file);
 	return near;
@@ -231,9 +231,9 @@ static void forget_mtime(struct fs *fs, fuse_ino_t ino, const struct stat *attr,
 
 	if (!file)
 		return;
-	file->mtime_due = false;
-	file->mtime = attr->st_mtim;
-	file->mtime_known = !now;
+	file->mark->mtime_due = false;
+	file->mark->mtime = attr->st_mtim;
+	file->mark->mtime_known = !now;
 	file_unlock(fs->files, file);
 }
 

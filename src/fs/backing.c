@@ -31,18 +31,18 @@ int backing_of(struct fs *fs, struct file *file, int fd)
 	int id;
 
 	pthread_mutex_lock(&file->lock);
-	if (!file->backing)
-		file->backing = open_backing(fs, fd);
-	id = file->backing;
+	if (!file->mark->backing)
+		file->mark->backing = open_backing(fs, fd);
+	id = file->mark->backing;
 	pthread_mutex_unlock(&file->lock);
 	return id > 0 ? id : 0;
 }
 
 void backing_free(struct fs *fs, struct file *file)
 {
-	uint32_t id = (uint32_t)file->backing;
+	uint32_t id = (uint32_t)file->mark->backing;
 
 	/* After the end of the mount it is gone already. */
-	if (file->backing > 0)
+	if (file->mark->backing > 0)
 		ioctl(fuse_session_fd(fs->session), ABI_IOC_BACKING_CLOSE, &id);
 }

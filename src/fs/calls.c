@@ -52,6 +52,7 @@ static void note_lost(struct data_op *d, ssize_t result)
 		return;
 	pthread_mutex_lock(&file->lock);
 	co_fail(&file->queue, (int)result);
+	file_note_failure(file);
 	pthread_mutex_unlock(&file->lock);
 }
 
@@ -76,6 +77,8 @@ void data_answer(struct data_op *d)
 	ssize_t result = result_of(d);
 
 	note_lost(d, result);
+	if (d->note)
+		data_append_ended(d);
 	loop_set_current(d->request);
 	if (result < 0) {
 		stat_add(&stats->errors, 1);
@@ -230,7 +233,7 @@ void data_note_changes(struct data_op *d)
 
 	/* Names come and go without a word of whose: all files have changed then. */
 	/* Nor of what the kernel itself has written. */
-	if (file->names_seen != names || file->backing > 0)
+	if (file->names_seen != names || file->mark->backing > 0)
 		co_changed(&file->queue);
 	file->names_seen = names;
 }
@@ -287,9 +290,10 @@ static void finish(struct data_op *head)
 	if (written) {
 		file->written_at = change_now();
 		/* Unless the kernel tells another one: it counts in ticks, the source may not. */
-		file->mtime_due |= head->written_back && file->mtime_known;
+		file->mark->mtime_due |= head->written_back && file->mark->mtime_known;
 	}
 	co_done(&file->queue, &head->op.call, &head->outcome, &answered);
+	file_note_failure(file);
 	drop_beside_cache(file, &answered);
 	take_calls(file, &calls);
 	expected = written && good && habit_wants_flush(fs, file) && push_early(fs, file);

@@ -166,6 +166,13 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	}
 	if (priv_kill_asked())
 		priv_kill(req, ino, d->fd);
+	if (d->fs->journal)
+		data_await_former(d);
+	if (d->op.append && d->fs->journal && data_note_append(d)) {
+		loop_set_current(NULL);
+		data_answer(d);
+		return;
+	}
 	push(d);
 }
 

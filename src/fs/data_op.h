@@ -32,6 +32,7 @@ struct data_op {
 	struct file *file; /* opener.file */
 	int fd;
 	bool written_back; /* a WRITE of the kernel's own, from its page cache */
+	struct journal_note *note; /* of one that appends, or NULL */
 	/* Of the call that this operation heads. */
 	struct list start; /* on a list of calls to start */
 	unsigned waiting; /* backend requests not ended */
@@ -46,6 +47,16 @@ struct data_op {
 _Static_assert(sizeof(struct data_op) <= REQUEST_SCRATCH, "scratch holds an operation");
 _Static_assert(IOV_MAX * sizeof(struct iovec) + FUSE_HEADER_SPACE <= REQUEST_AREA,
 	"the area holds a full vector and the header");
+
+/*
+ * One that appends, done twice, would be there twice: it is noted. True: a process that has died
+ * did it; op.result is what it came to. In resent.c.
+ */
+bool data_note_append(struct data_op *d);
+/* Waits for what a process that has died may have begun of a write. */
+void data_await_former(const struct data_op *d);
+/* It has ended with op.result. */
+void data_append_ended(struct data_op *d);
 
 /* Answers it with op.result. It is another request's afterwards. */
 void data_answer(struct data_op *d);

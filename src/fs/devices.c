@@ -13,38 +13,41 @@
 
 enum { DEVICES = 1 << 16 };
 
+#define LIST_SIZE (sizeof(struct device_list) + DEVICES * sizeof(uint64_t))
+
 /* Address space only: most mounts have one device. */
 int devices_init(struct devices *devices)
 {
-	devices->seen = reserve(DEVICES * sizeof(*devices->seen));
+	devices->others = reserve_shared(LIST_SIZE);
 	pthread_mutex_init(&devices->lock, NULL);
-	return devices->seen ? 0 : -ENOMEM;
+	return devices->others ? 0 : -ENOMEM;
 }
 
 void devices_free(struct devices *devices)
 {
-	if (devices->seen)
-		munmap((void *)devices->seen, DEVICES * sizeof(*devices->seen));
+	if (devices->others)
+		munmap(devices->others, LIST_SIZE);
 	pthread_mutex_destroy(&devices->lock);
 }
 
 /* 1 and up; the last one is shared by whatever does not fit. */
 static uint32_t device_place(struct devices *devices, uint64_t dev)
 {
-	uint32_t n = atomic_load_explicit(&devices->n, memory_order_acquire);
+	struct device_list *list = devices->others;
+	uint32_t n = atomic_load_explicit(&list->n, memory_order_acquire);
 	uint32_t i = 0;
 
-	while (i < n && atomic_load_explicit(&devices->seen[i], memory_order_relaxed) != dev)
+	while (i < n && atomic_load_explicit(&list->seen[i], memory_order_relaxed) != dev)
 		i++;
 	if (i < n)
 		return i + 1;
 	pthread_mutex_lock(&devices->lock);
-	n = atomic_load_explicit(&devices->n, memory_order_relaxed);
-	while (i < n && atomic_load_explicit(&devices->seen[i], memory_order_relaxed) != dev)
+	n = atomic_load_explicit(&list->n, memory_order_relaxed);
+	while (i < n && atomic_load_explicit(&list->seen[i], memory_order_relaxed) != dev)
 		i++;
 	if (i == n && n < DEVICES - 2) {
-		atomic_store_explicit(&devices->seen[n], dev, memory_order_relaxed);
-		atomic_store_explicit(&devices->n, n + 1, memory_order_release);
+		atomic_store_explicit(&list->seen[n], dev, memory_order_relaxed);
+		atomic_store_explicit(&list->n, n + 1, memory_order_release);
 	}
 	pthread_mutex_unlock(&devices->lock);
 	return i + 1;

@@ -8,10 +8,15 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+/* In shared memory: a successor of a process that died goes on with it. */
+struct device_list {
+	_Atomic uint32_t n;
+	_Atomic uint64_t seen[];
+};
+
 struct devices {
 	uint64_t root; /* its numbers stay as they are */
-	_Atomic uint64_t *seen; /* the others; the place + 1 goes into inode numbers */
-	_Atomic uint32_t n;
+	struct device_list *others; /* the place + 1 goes into inode numbers */
 	pthread_mutex_t lock; /* to add one */
 };
 

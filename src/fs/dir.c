@@ -102,7 +102,7 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	inode_opened(fs->inodes, ino);
-	fi->fh = handle->index;
+	fi->fh = handle->fh;
 	fi->keep_cache = fi->cache_readdir = listing_keeps(fs, fd);
 	if (fuse_reply_open(req, fi) != 0) {
 		handle_free(fs->handles, handle);

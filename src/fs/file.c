@@ -19,6 +19,7 @@
 #include "fs/cred.h"
 #include "fs/file_table.h"
 #include "fs/fs.h"
+#include "fs/journal.h"
 #include "fs/lock.h"
 #include "fs/namespace.h"
 #include "fs/outside.h"
@@ -74,7 +75,7 @@ static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct f
 	}
 	inode_opened(fs->inodes, ino);
 	*out = (struct fuse_open_out){
-		.fh = handle->index,
+		.fh = handle->fh,
 		.open_flags = open_reply_flags(fs, ino, flags),
 	};
 	if (atomic_load_explicit(&fs->passthrough, memory_order_relaxed))
@@ -111,18 +112,25 @@ struct creation {
 	int flags; /* the caller's */
 };
 
+/* As reopen_for_writeback() opens what is there. */
+static int creation_flags(const struct fs *fs, const struct creation *new)
+{
+	int flags = file_source_flags(fs, new->flags) & ~O_TRUNC;
+
+	if (fs->config.writeback && (flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
+	return flags;
+}
+
 /*
  * A new file, or -EEXIST for the caller to open what is there: opening with O_CREAT alone could
  * hang on a FIFO that somebody put there meanwhile.
  */
 static int create_in(struct fs *fs, int dir_fd, const struct creation *new)
 {
-	int flags = file_source_flags(fs, new->flags) & ~O_TRUNC;
+	int flags = creation_flags(fs, new);
 	int fd;
 
-	/* As reopen_for_writeback() opens what is there. */
-	if (fs->config.writeback && (flags & O_ACCMODE) == O_WRONLY)
-		flags = (flags & ~O_ACCMODE) | O_RDWR;
 	if (new->name)
 		fd = openat(dir_fd, new->name, flags | O_CREAT | O_EXCL | O_NOFOLLOW, new->mode);
 	else
@@ -130,23 +138,47 @@ static int create_in(struct fs *fs, int dir_fd, const struct creation *new)
 	return fd < 0 ? -errno : fd;
 }
 
-static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct creation *new)
+static int create_with_cred(fuse_req_t req, int dir_fd, const struct creation *new)
 {
 	struct fs *fs = fs_of(req);
 	struct cred_scope scope;
+	int fd = cred_enter(&scope, req);
+
+	if (fd < 0)
+		return fd;
+	fd = create_in(fs, dir_fd, new);
+	while (inode_relieve(fs->inodes, fd))
+		fd = create_in(fs, dir_fd, new);
+	cred_leave(&scope);
+	return fd;
+}
+
+/* What was made by a process that has died. */
+static int open_made(struct fs *fs, int dir_fd, const struct creation *new)
+{
+	int fd = openat(dir_fd, new->name, creation_flags(fs, new) | O_NOFOLLOW | O_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct creation *new)
+{
+	struct fs *fs = fs_of(req);
 	int dir_fd = inode_get(fs->inodes, parent);
+	struct change change;
 	int fd;
 
 	if (dir_fd < 0)
 		return dir_fd;
 	change_begin(fs);
-	fd = cred_enter(&scope, req);
-	if (fd == 0) {
-		fd = create_in(fs, dir_fd, new);
-		while (inode_relieve(fs->inodes, fd))
-			fd = create_in(fs, dir_fd, new);
-		cred_leave(&scope);
-	}
+	journal_begin(fs, &change);
+	fd = change.past == PAST_ENDED ? change.result : create_with_cred(req, dir_fd, new);
+	/* One without a name has gone with its descriptor; else it is there, and the caller's. */
+	if (new->name && (change.past == PAST_ENDED ? fd == 0
+						    : fd == -EEXIST && journal_made(&change, dir_fd,
+									       new->name, S_IFREG)))
+		fd = open_made(fs, dir_fd, new);
+	journal_end(&change, fd < 0 ? fd : 0);
 	change_made(fs);
 	inode_put(fs->inodes, parent);
 	return fd;

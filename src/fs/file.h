@@ -29,8 +29,26 @@
 struct fs;
 struct file_table;
 
+/* What a successor has to know of a file, should this process die: in shared memory. All zero, but
+ * for files in use. */
+struct file_mark {
+	/*
+	 * Writeback cache: the time of modification that the kernel keeps and has told us, while
+	 * the source shows that of our own writes, at most a moment off. It is set before the file
+	 * goes, not at each of the kernel's messages.
+	 */
+	struct timespec mtime;
+	bool mtime_due;
+	bool mtime_known; /* mtime is what the kernel has, as far as it has told or was told */
+	int16_t failed; /* queue.failed: 0 or -errno */
+	int32_t backing; /* backing.c's: > 0 a number of the kernel's, -1 none */
+};
+
 struct file {
 	fuse_ino_t ino;
+	struct file_mark *mark; /* file->lock; in the table of all as long as the file is, */
+	struct file_mark last; /* else here */
+
 	struct list node; /* on the table's list; its lock, as for the next three */
 	unsigned refs;
 	struct list idle; /* kept without users: on the table's list, else on none */
@@ -56,16 +74,7 @@ struct file {
 	unsigned drops; /* writes that had pages dropped since then */
 	unsigned dropping; /* of all its pages, at work or to come */
 	atomic_bool attrs_told; /* the kernel was told its attributes since a direct write ended */
-	int backing; /* backing.c's: > 0 a number of the kernel's, -1 none */
 	uint64_t names_seen; /* fs.names_changed at the last sync */
-	/*
-	 * Writeback cache: the time of modification that the kernel keeps and has told us, while
-	 * the source shows that of our own writes, at most a moment off. It is set before the file
-	 * goes, not at each of the kernel's messages.
-	 */
-	bool mtime_due;
-	bool mtime_known; /* mtime is what the kernel has, as far as it has told or was told */
-	struct timespec mtime;
 	int64_t written_at; /* exclusive: when the last write ended, as change_now() */
 	int64_t checked_at; /* exclusive: when a flush last looked for changes by others */
 	/* Exclusive: flushes that begin before they are asked for; data.c's. */
@@ -99,6 +108,16 @@ void file_forget(struct file_table *table, fuse_ino_t ino);
  * False when there are none. */
 bool file_relieve(void *table);
 uint64_t file_count_kept(struct file_table *table);
+
+/* file->queue may have failed, with its lock held: a successor shall know. */
+void file_note_failure(struct file *file);
+
+/*
+ * In a process that was forked after file_table_new(), once the one that used the table has died
+ * and inodes and handles are recovered: open files are files again, and those that had failed are
+ * failed for all who have them open. 0 or -errno.
+ */
+int file_recover(struct fs *fs);
 
 /* Something of ino has changed that its next sync has to see to. */
 void file_changed(struct fs *fs, fuse_ino_t ino);

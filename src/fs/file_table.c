@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ struct file_table {
 	struct fs *fs;
 	pthread_mutex_t lock;
 	_Atomic(struct file *) *slots; /* by node id */
+	struct file_mark *marks; /* likewise */
 	struct list open; /* all of them */
 	struct list idle; /* of these, the kept ones without users, oldest first */
 	unsigned n_idle, max_idle;
@@ -50,7 +52,8 @@ int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out)
 	if (!table)
 		return -ENOMEM;
 	table->slots = reserve(FILE_SLOTS * sizeof(*table->slots));
-	if (!table->slots) {
+	table->marks = reserve_shared(FILE_SLOTS * sizeof(*table->marks));
+	if (!table->slots || !table->marks) {
 		free(table);
 		return -ENOMEM;
 	}
@@ -73,6 +76,11 @@ struct file *file_of(struct file_table *table, fuse_ino_t ino)
 	return atomic_load_explicit(&table->slots[ino], memory_order_acquire);
 }
 
+struct file_mark *file_mark_of(struct file_table *table, fuse_ino_t ino)
+{
+	return &table->marks[ino];
+}
+
 /* ---- one file ---- */
 
 static struct file *file_new(struct file_table *table, fuse_ino_t ino)
@@ -82,6 +90,7 @@ static struct file *file_new(struct file_table *table, fuse_ino_t ino)
 	if (!file)
 		return NULL;
 	file->ino = ino;
+	file->mark = &file->last;
 	file->flush_fd = -1;
 	pthread_mutex_init(&file->lock, NULL);
 	list_init(&file->node);
@@ -126,6 +135,9 @@ static void remove_file(struct file_table *table, struct file *file)
 {
 	assert(co_idle(&file->queue));
 	atomic_store_explicit(&table->slots[file->ino], NULL, memory_order_release);
+	file->last = *file->mark;
+	memset(file->mark, 0, sizeof(*file->mark));
+	file->mark = &file->last;
 	list_del(&file->node);
 	table->n_kept -= file->kept;
 }
@@ -142,6 +154,7 @@ static void not_idle(struct file_table *table, struct file *file)
 static void insert_file(struct file_table *table, struct file *file)
 {
 	list_add_tail(&file->node, &table->open);
+	file->mark = &table->marks[file->ino];
 	atomic_store_explicit(&table->slots[file->ino], file, memory_order_release);
 	table->n_kept += file->kept;
 }
@@ -159,6 +172,7 @@ void file_table_free(struct file_table *table)
 	list_for_each_safe (node, next, &table->open)
 		file_free(table, list_entry(node, struct file, node));
 	munmap(table->slots, FILE_SLOTS * sizeof(*table->slots));
+	munmap(table->marks, FILE_SLOTS * sizeof(*table->marks));
 	pthread_cond_destroy(&table->retire_cond);
 	pthread_cond_destroy(&table->retired_cond);
 	pthread_mutex_destroy(&table->lock);
@@ -236,6 +250,7 @@ static void write_back(struct file *file, unsigned flags)
 
 		pthread_mutex_lock(&file->lock);
 		co_fail(&file->queue, error);
+		file_note_failure(file);
 		pthread_mutex_unlock(&file->lock);
 	}
 }

@@ -37,11 +37,13 @@ struct fs_config {
 	bool no_opens; /* opens and closes send no message */
 	bool read_only;
 	bool passthrough; /* the kernel reads and writes the source itself, if it can */
+	bool supervised; /* another process goes on should this one die */
 	unsigned max_background;
 	size_t max_write;
 };
 
 struct aside;
+struct journal;
 struct locks;
 struct relist;
 struct watch;
@@ -56,15 +58,19 @@ struct fs {
 	struct aside *aside;
 	struct relist *relist; /* opens without a message; NULL: none */
 	struct watch *watch; /* shared mounts; NULL: none */
+	struct journal *journal; /* for who succeeds this process; NULL: nobody will */
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */
 	int proc_fd; /* O_PATH of /proc/self/fd, to reopen descriptors by number */
+	int proc_root_fd; /* and of /proc, opened before the mount */
+	const struct fuse_in_header *init_again; /* INIT, while it is not the kernel who sends it */
 	_Atomic uint64_t
 		own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
 	_Atomic bool direct_io_mmap; /* the kernel allows shared mmap with FOPEN_DIRECT_IO */
 	_Atomic bool passthrough; /* the kernel has agreed to config.passthrough, */
 	_Atomic bool backing_refused; /* and yet refused a file */
 	_Atomic bool answering; /* FUSE_INIT was answered */
+	_Atomic bool resends; /* the kernel can hand out again what was not answered */
 	/* Exclusive mounts; outside.c's. */
 	_Atomic uint64_t names_changed; /* names made, moved and taken away, */
 	_Atomic int64_t names_changed_at; /* and when last */
@@ -118,6 +124,19 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config);
 /* Watches the source, where that is wanted and can be had. Once it is ours to mount, before that.
  */
 void fs_watch(struct fs *fs);
+/*
+ * This process is to serve requests: of several forked one after another, one at a time, from the
+ * one that called fs_init(). 0 or -errno, logged.
+ */
+int fs_open_proc(struct fs *fs);
+
+/*
+ * take_over.c: the process that served requests has died, and this one goes on; the loops do not
+ * run yet. keep: those descriptors of the process's parent that are nobody's of the tables;
+ * what else is open is what the dead one left, and is closed. 0, or -errno with a message logged:
+ * then nothing can be saved.
+ */
+int fs_take_over(struct fs *fs, const int *keep, size_t count);
 /* The loops have ended: answers what still waits beside them. The session is still there. */
 void fs_end(struct fs *fs);
 /* Frees what fs_init() made. The loops have ended. */

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,6 +22,7 @@ enum {
 struct slot {
 	struct handle handle;
 	uint32_t next_free; /* slot number + 1, or 0 */
+	uint32_t uses;
 };
 
 struct handle_table {
@@ -32,20 +32,21 @@ struct handle_table {
 	_Atomic uint64_t count;
 	pthread_mutex_t lock; /* of the free list, and of high's growth */
 	uint32_t free; /* slot number + 1 of the slot freed last, or 0 */
+	_Atomic uint64_t opened; /* handles, ever */
 };
 
 int handle_table_new(struct handle_table **out)
 {
-	struct handle_table *table = calloc(1, sizeof(*table));
+	struct handle_table *table = reserve_shared(sizeof(*table));
 
 	if (!table)
 		return -ENOMEM;
 	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !table->slots; n /= 2) {
-		table->slots = reserve(n * sizeof(struct slot));
+		table->slots = reserve_shared(n * sizeof(struct slot));
 		table->capacity = n;
 	}
 	if (!table->slots) {
-		free(table);
+		munmap(table, sizeof(*table));
 		return -ENOMEM;
 	}
 	pthread_mutex_init(&table->lock, NULL);
@@ -75,7 +76,7 @@ void handle_table_free(struct handle_table *table)
 	}
 	munmap(table->slots, table->capacity * sizeof(struct slot));
 	pthread_mutex_destroy(&table->lock);
-	free(table);
+	munmap(table, sizeof(*table));
 }
 
 static struct slot *slot_alloc(struct handle_table *table)
@@ -97,17 +98,24 @@ static struct slot *slot_alloc(struct handle_table *table)
 	return slot;
 }
 
+/* What means something to this process alone. */
+static void init_own(struct handle *handle)
+{
+	memset(&handle->opener, 0, sizeof(handle->opener));
+	list_init(&handle->node);
+	pthread_mutex_init(&handle->dir_lock, NULL);
+}
+
 static void handle_init(struct handle *handle, int access, int first)
 {
 	handle->access = access;
 	handle->first = first;
 	for (int i = 0; i < FD_VARIANTS; i++)
 		atomic_store_explicit(&handle->fd[i], -1, memory_order_relaxed);
-	memset(&handle->opener, 0, sizeof(handle->opener));
 	handle->cached = false;
-	list_init(&handle->node);
-	pthread_mutex_init(&handle->dir_lock, NULL);
+	handle->damaged = false;
 	handle->dir_offset = 0;
+	init_own(handle);
 }
 
 void handle_init_own(struct handle *handle, fuse_ino_t ino)
@@ -128,6 +136,8 @@ struct handle *handle_new(
 	}
 	handle = &slot->handle;
 	handle_init(handle, access, variant);
+	handle->fh = (uint64_t)++slot->uses << 32 | handle->index;
+	handle->opened = atomic_fetch_add(&table->opened, 1);
 	atomic_store_explicit(&handle->fd[variant], fd, memory_order_relaxed);
 	atomic_fetch_add_explicit(&table->count, 1, memory_order_relaxed);
 	/* Last: who finds it sees all of the above. */
@@ -137,12 +147,15 @@ struct handle *handle_new(
 
 struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t ino)
 {
+	uint32_t index = (uint32_t)fh;
 	struct handle *handle;
 
-	if (ino == 0 || fh >= atomic_load_explicit(&table->high, memory_order_acquire))
+	if (ino == 0 || index >= atomic_load_explicit(&table->high, memory_order_acquire))
 		return NULL;
-	handle = &table->slots[fh].handle;
-	return atomic_load_explicit(&handle->ino, memory_order_acquire) == ino ? handle : NULL;
+	handle = &table->slots[index].handle;
+	return atomic_load_explicit(&handle->ino, memory_order_acquire) == ino && handle->fh == fh
+		       ? handle
+		       : NULL;
 }
 
 void handle_free(struct handle_table *table, struct handle *handle)
@@ -172,4 +185,60 @@ int handle_some_fd(const struct handle *handle)
 			return fd;
 	}
 	return -1;
+}
+
+/* ---- after a predecessor's death ---- */
+
+/* A handle whose first descriptor is not its own cannot be used; another one is opened again. */
+static void check(
+	struct handle *handle, bool (*is_right)(int fd, fuse_ino_t ino, void *arg), void *arg)
+{
+	if (handle->first < 0 || handle->first >= FD_VARIANTS || handle->fd[handle->first] < 0)
+		handle->damaged = true;
+	for (int i = 0; i < FD_VARIANTS; i++) {
+		int fd = handle->fd[i];
+
+		if (fd >= 0 && !is_right(fd, handle->ino, arg)) {
+			/* It may be somebody else's: not closed. */
+			handle->fd[i] = -1;
+			handle->damaged |= i == handle->first;
+		}
+	}
+}
+
+void handle_recover(
+	struct handle_table *table, bool (*is_right)(int fd, fuse_ino_t ino, void *arg), void *arg)
+{
+	pthread_mutex_init(&table->lock, NULL);
+	table->free = 0;
+	table->count = 0;
+	for (uint32_t n = table->high; n-- > 0;) {
+		struct slot *slot = &table->slots[n];
+
+		slot->handle.index = n;
+		if (!slot->handle.ino) {
+			slot->next_free = table->free;
+			table->free = n + 1;
+			continue;
+		}
+		table->count++;
+		init_own(&slot->handle);
+		/* Who has read through the cache is not known any more, nor how far a stream has
+		   moved since that was noted. */
+		slot->handle.cached = true;
+		slot->handle.dir_offset = HANDLE_NOWHERE;
+		check(&slot->handle, is_right, arg);
+	}
+}
+
+struct handle *handle_at(struct handle_table *table, uint32_t n)
+{
+	struct handle *handle = &table->slots[n].handle;
+
+	return handle->ino ? handle : NULL;
+}
+
+uint32_t handle_slots(const struct handle_table *table)
+{
+	return table->high;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handle table: every open file and directory as a numbered slot (fuse_file_info.fh). For
- * src/fs only.
+ * The handle table: every open file and directory as a numbered slot. For src/fs only.
  *
  * Numbers from the kernel are checked: handle_find() knows those that are open, and of which inode.
  * A handle lives from handle_new() to handle_free(); the kernel sends no request for it after
  * RELEASE, so a found handle stays valid while the request that named it is unanswered.
- * Thread-safe.
+ * Thread-safe. The table lies in shared memory, and a successor of a process that died goes on with
+ * it: handle_recover().
  */
 #ifndef FS_HANDLE_H
 #define FS_HANDLE_H
@@ -29,7 +29,10 @@ enum {
 
 struct handle {
 	_Atomic uint64_t ino; /* node id, 0 while the slot is free */
-	uint32_t index; /* of this slot: fuse_file_info.fh */
+	uint32_t index; /* of this slot */
+	uint64_t fh; /* fuse_file_info.fh: the slot and its user, so no other handle's ever */
+	uint64_t opened; /* in this order */
+	bool damaged; /* what a dead process left of it is not to be trusted: EIO */
 	int access; /* O_RDONLY, O_WRONLY or O_RDWR */
 	/*
 	 * Regular files: descriptors by variant, -1 while not open. The one opened first is never
@@ -42,6 +45,7 @@ struct handle {
 	bool cached; /* regular files: read through the page cache; file.lock */
 	pthread_mutex_t dir_lock; /* directories: held while the stream's position is in use */
 	uint64_t dir_offset; /* directories: where the next getdents64 of fd[0] starts */
+#define HANDLE_NOWHERE UINT64_MAX /* not known: none of the kernel's offsets */
 };
 
 struct handle_table;
@@ -66,6 +70,20 @@ void handle_free(struct handle_table *table, struct handle *handle);
 /* Sets up a file's own handle, which is in no table; handle_close() is its end. */
 void handle_init_own(struct handle *handle, fuse_ino_t ino);
 void handle_close(struct handle *handle);
+
+/* ---- after a predecessor's death ---- */
+
+/*
+ * In a process that was forked after handle_table_new(), once the one that used the table has died:
+ * all that was open is open again, belonging to no file yet. is_right() says whether a descriptor
+ * is of that inode; a handle with another is damaged.
+ */
+void handle_recover(
+	struct handle_table *table, bool (*is_right)(int fd, fuse_ino_t ino, void *arg), void *arg);
+
+/* The handle open in the slot n, or NULL; n is below handle_slots(). */
+struct handle *handle_at(struct handle_table *table, uint32_t n);
+uint32_t handle_slots(const struct handle_table *table);
 
 /* Any descriptor of the handle that is open, or -1. */
 int handle_some_fd(const struct handle *handle);

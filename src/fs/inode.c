@@ -37,9 +37,12 @@ static struct slot *slot_new(struct inode_table *table, int fd, const struct sta
 	slot->ino = attr->st_ino;
 	slot->generation = lasting ? lasting >> 32 : ++table->generation;
 	slot->fd = -1;
-	slot->flags = lasting ? SLOT_USED | SLOT_LASTING : SLOT_USED;
 	slot->type = (attr->st_mode & S_IFMT) >> 12;
 	slot->changed = ctime_of(attr);
+	slot->sum = slot_sum(slot);
+	/* Last: before it, it is nobody's for who comes after us. */
+	atomic_signal_fence(memory_order_seq_cst);
+	slot->flags = lasting ? SLOT_USED | SLOT_LASTING : SLOT_USED;
 	if (table->root_fickle && slot->dev == table->root_dev)
 		slot->flags |= SLOT_FICKLE;
 	index_add(&table->slots, slot);
@@ -479,6 +482,7 @@ static int add_root(struct inode_table *table)
 	table->root_fickle = device_is_fickle(st.st_dev);
 	root = slot_new(table, fd, &st);
 	root->generation = 0; /* what the kernel takes for granted */
+	root->sum = slot_sum(root);
 	root->nlookup = 1;
 	root->pins = 1;
 	hold(&table->slots, root, fd);

@@ -119,6 +119,24 @@ fuse_ino_t inode_of_told(struct inode_table *table, fuse_ino_t told);
  * not in the table. Or -errno: -ESTALE where there is none. */
 int inode_recall(struct inode_table *table, fuse_ino_t told, struct stat *attr);
 
+/* ---- after a predecessor's death ---- */
+
+/*
+ * In a process that was forked after inode_table_new() and before anything else was known, once the
+ * one that used the table has died: everything that the kernel knows is known again. Each
+ * descriptor is looked at; an object whose slot or descriptor is not what it should be answers -EIO
+ * from now on. What nobody knows any more is let go of. 0 or -errno, with which nothing can be
+ * saved.
+ */
+int inode_recover(struct inode_table *table);
+/* Whether fd is a descriptor of ino. */
+bool inode_is(struct inode_table *table, fuse_ino_t ino, int fd);
+/* Objects that are damaged. */
+uint64_t inode_damaged(struct inode_table *table);
+
+/* Calls use() with each descriptor that the table holds. Nobody else uses it meanwhile. */
+void inode_each_fd(struct inode_table *table, void (*use)(int fd, void *arg), void *arg);
+
 /* Replaces attr->st_ino by the number that the mount shows: distinct also across devices of the
  * source. */
 void inode_number(struct inode_table *table, struct stat *attr);

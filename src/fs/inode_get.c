@@ -154,6 +154,10 @@ int inode_get(struct inode_table *table, fuse_ino_t ino)
 
 	pthread_mutex_lock(&table->lock);
 	slot = slot_of(table, ino);
+	if (slot && slot->flags & SLOT_DAMAGED) {
+		fd = -EIO;
+		slot = NULL;
+	}
 	if (slot) {
 		forgotten_remove(&table->slots, slot);
 		slot->pins++;

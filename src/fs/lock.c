@@ -26,6 +26,7 @@
 #include "base/list.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/lock_record.h"
 
 /* More locks that wait are refused with ENOLCK. */
 #define WAITERS_MAX  4096
@@ -42,6 +43,7 @@
 struct locks {
 	pthread_mutex_t lock; /* of the following */
 	pthread_cond_t idle;
+	struct lock_records *records; /* with posix_locks and supervision; else NULL */
 	struct list waiting; /* struct waiter, those that have a timer */
 	unsigned count; /* threads, from before they start until they have answered */
 	bool ending;
@@ -55,6 +57,8 @@ struct lock_owner {
 	uint32_t fh; /* the handle used last: an open file's locks end with it */
 	pid_t pid; /* who locked last */
 	int fd;
+	struct lock_record *record; /* for a successor; NULL: none */
+	struct lock_records *records;
 	unsigned users; /* requests at work with fd */
 };
 
@@ -98,6 +102,14 @@ static int owner_open(struct fs *fs, struct handle *handle)
 	return fd < 0 ? file_reopen(fs, own, handle->access | O_CLOEXEC) : fd;
 }
 
+static void owner_add(struct locks *locks, struct file *file, struct lock_owner *owner)
+{
+	list_add_tail(&owner->node, &file->lock_owners);
+	owner->records = locks->records;
+	if (locks->records)
+		owner->record = lock_record_add(locks->records, file->ino, owner->id, owner->fd);
+}
+
 /*
  * The owner, until owner_put(). One that has no locks yet is made where it wants some, else NULL;
  * NULL too when descriptors ran out.
@@ -120,11 +132,15 @@ static struct lock_owner *owner_get(struct fs *fs, struct file *file, struct han
 			owner = NULL;
 		}
 		if (owner)
-			list_add_tail(&owner->node, &file->lock_owners);
+			owner_add(fs->locks, file, owner);
 	}
 	if (owner) {
 		owner->fh = handle->index;
 		owner->pid = lock->l_pid;
+		if (owner->record) {
+			owner->record->fh = owner->fh;
+			owner->record->pid = owner->pid;
+		}
 		owner->users++;
 	}
 	pthread_mutex_unlock(&file->lock);
@@ -144,6 +160,7 @@ static void owner_drop(struct lock_owner *owner)
 		return;
 	}
 	list_del(&owner->node);
+	lock_record_remove(owner->records, owner->record);
 	close(owner->fd);
 	free(owner);
 }
@@ -444,7 +461,7 @@ void fs_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct 
 
 /* ---- the start and the end ---- */
 
-int locks_new(struct locks **out)
+int locks_new(const struct fs *fs, struct locks **out)
 {
 	struct sigaction action = {.sa_handler = wake_handler};
 	struct locks *locks = calloc(1, sizeof(*locks));
@@ -454,6 +471,13 @@ int locks_new(struct locks **out)
 	pthread_mutex_init(&locks->lock, NULL);
 	pthread_cond_init(&locks->idle, NULL);
 	list_init(&locks->waiting);
+	if (fs->config.supervised && fs->config.posix_locks) {
+		locks->records = lock_records_new();
+		if (!locks->records) {
+			locks_free(locks);
+			return -ENOMEM;
+		}
+	}
 	/* Without SA_RESTART: system calls end with EINTR. */
 	sigaction(WAKE_SIGNAL, &action, NULL);
 	*out = locks;
@@ -482,6 +506,7 @@ void locks_free(struct locks *locks)
 		return;
 	pthread_cond_destroy(&locks->idle);
 	pthread_mutex_destroy(&locks->lock);
+	lock_records_free(locks->records);
 	free(locks);
 }
 
@@ -493,4 +518,44 @@ uint64_t locks_waiting(struct locks *locks)
 	count = locks->count;
 	pthread_mutex_unlock(&locks->lock);
 	return count;
+}
+
+/* ---- after a predecessor's death ---- */
+
+int locks_recover(struct fs *fs, void (*use)(int fd, void *arg), void *arg)
+{
+	struct lock_records *records = fs->locks->records;
+
+	if (!records)
+		return 0;
+	lock_records_recover(records);
+	for (uint32_t n = 0; n < atomic_load(&records->high); n++) {
+		struct lock_record *record = &records->all[n];
+		fuse_ino_t ino = atomic_load(&record->ino);
+		struct file *file = ino ? file_find(fs->files, ino) : NULL;
+		struct lock_owner *owner;
+
+		if (!file || !inode_is(fs->inodes, ino, record->fd)) {
+			if (ino)
+				lock_record_remove(records, record);
+			if (file)
+				file_unref(fs->files, file);
+			continue;
+		}
+		owner = calloc(1, sizeof(*owner));
+		if (!owner)
+			return -ENOMEM;
+		*owner = (struct lock_owner){
+			.id = record->id,
+			.fh = record->fh,
+			.pid = record->pid,
+			.fd = record->fd,
+			.record = record,
+			.records = records,
+		};
+		list_add_tail(&owner->node, &file->lock_owners);
+		use(owner->fd, arg);
+		file_unref(fs->files, file);
+	}
+	return 0;
 }

@@ -16,12 +16,19 @@ struct handle;
 struct locks;
 
 /* 0 or -errno. *out is the caller's, freed by locks_free(). */
-int locks_new(struct locks **out);
+int locks_new(const struct fs *fs, struct locks **out);
 /* After locks_end(). */
 void locks_free(struct locks *locks);
 
 /* Ends all waits with EINTR and answers them. No more are begun. */
 void locks_end(struct locks *locks);
+
+/*
+ * In a process that was forked after locks_new(), once the one that used them has died and files
+ * are recovered: who has locks is known again. use() is called with each descriptor that belongs to
+ * them. 0 or -errno.
+ */
+int locks_recover(struct fs *fs, void (*use)(int fd, void *arg), void *arg);
 
 /* Requests that wait for a lock. */
 uint64_t locks_waiting(struct locks *locks);

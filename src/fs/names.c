@@ -3,6 +3,7 @@
 #include "fs/names.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -24,7 +25,7 @@ struct name {
 int names_init(struct names *names)
 {
 	for (uint32_t n = CHUNKS_WANTED; n >= CHUNKS_LEAST && !names->arena; n /= 2) {
-		names->arena = reserve((size_t)n * CHUNK);
+		names->arena = reserve_shared((size_t)n * CHUNK);
 		names->capacity = n;
 	}
 	if (!names->arena)
@@ -112,7 +113,7 @@ static bool chunk_begin(struct names *names, unsigned class)
 static void chunk_end(struct names *names, uint32_t c)
 {
 	list_remove(names, c);
-	madvise(names->arena + (size_t)c * CHUNK, CHUNK, MADV_DONTNEED);
+	reserve_forget(names->arena + (size_t)c * CHUNK, CHUNK);
 	names->chunks[c].next = names->empty;
 	names->empty = c + 1;
 }
@@ -185,4 +186,77 @@ void names_copy(const struct names *names, uint32_t ref, char out[NAME_MAX + 1])
 
 	memcpy(out, stored->text, stored->length);
 	out[stored->length] = '\0';
+}
+
+/* ---- after a predecessor's death ---- */
+
+int names_recover(struct names *names)
+{
+	memset(names->with_room, 0, sizeof(names->with_room));
+	names->begun = names->empty = 0;
+	names->bytes = 0;
+	/* Of the whole arena: address space, but for what is touched. */
+	names->claimed = reserve((size_t)names->capacity * (CHUNK / UNIT / 8));
+	return names->claimed ? 0 : -ENOMEM;
+}
+
+static bool bit_of(const struct names *names, uint32_t unit)
+{
+	return names->claimed[unit / 64] >> unit % 64 & 1;
+}
+
+bool names_claim(struct names *names, uint32_t ref)
+{
+	uint32_t unit = ref - 1, c = unit / (CHUNK / UNIT);
+	struct name_chunk *chunk = &names->chunks[c];
+	const struct name *name;
+	unsigned class;
+
+	if (!ref || c >= names->capacity)
+		return false;
+	name = name_at(names, ref);
+	class = class_of(name->length + 1u);
+	if (!name->length || unit % (1u << class) || bit_of(names, unit) ||
+		(chunk->used && chunk->class != class))
+		return false;
+	/* Those between were empty. */
+	while (names->begun <= c)
+		names->chunks[names->begun++] = (struct name_chunk){0};
+	names->claimed[unit / 64] |= UINT64_C(1) << unit % 64;
+	chunk->class = (uint8_t) class;
+	chunk->used++;
+	names->bytes += size_of(class);
+	return true;
+}
+
+/* What is not claimed of a chunk is free. */
+static void free_rest(struct names *names, uint32_t c)
+{
+	struct name_chunk *chunk = &names->chunks[c];
+	unsigned places = CHUNK / size_of(chunk->class);
+
+	for (unsigned at = places; at-- > 0;) {
+		if (bit_of(names, c * (CHUNK / UNIT) + (at << chunk->class)))
+			continue;
+		memcpy(place(names, c, at), &chunk->freed, sizeof(chunk->freed));
+		chunk->freed = (uint16_t)(at + 1);
+	}
+	chunk->fresh = (uint16_t)places;
+	if (chunk->used < places)
+		list_add(names, c);
+}
+
+void names_claimed(struct names *names)
+{
+	for (uint32_t c = 0; c < names->begun; c++) {
+		if (names->chunks[c].used) {
+			free_rest(names, c);
+			continue;
+		}
+		reserve_forget(names->arena + (size_t)c * CHUNK, CHUNK);
+		names->chunks[c].next = names->empty;
+		names->empty = c + 1;
+	}
+	munmap(names->claimed, (size_t)names->capacity * (CHUNK / UNIT / 8));
+	names->claimed = NULL;
 }

@@ -4,8 +4,8 @@
  *
  * A name is known by a number, its reference. Names lie in one reservation of address space, cut
  * into chunks; each chunk holds names of one size class (16 to 256 bytes), and is memory only as
- * long as one of them is in use. All that is stored are numbers, so that it can live in shared
- * memory.
+ * long as one of them is in use. The names themselves are in shared memory, and hold all that a
+ * successor needs to make the rest anew from the references that are in use.
  */
 #ifndef FS_NAMES_H
 #define FS_NAMES_H
@@ -31,6 +31,7 @@ struct names {
 	uint32_t capacity, begun; /* chunks: in all, and so many were ever used */
 	uint32_t empty; /* used once, without memory now: number + 1, or 0 */
 	uint32_t with_room[NAME_CLASSES]; /* number + 1, or 0 */
+	uint64_t *claimed; /* while names are claimed: a bit for each unit */
 	uint64_t bytes; /* of the places in use */
 };
 
@@ -45,5 +46,16 @@ void names_remove(struct names *names, uint32_t ref);
 bool names_equal(const struct names *names, uint32_t ref, const char *name);
 /* Copies the name out, with a NUL at its end. */
 void names_copy(const struct names *names, uint32_t ref, char out[NAME_MAX + 1]);
+
+/* ---- after a predecessor's death ---- */
+
+/*
+ * Begins anew with nothing in use. Then names_claim() of each reference that is, then
+ * names_claimed(). Or -ENOMEM, with which none of them is.
+ */
+int names_recover(struct names *names);
+/* False for what cannot be a name's reference. */
+bool names_claim(struct names *names, uint32_t ref);
+void names_claimed(struct names *names);
 
 #endif

@@ -17,6 +17,7 @@
 #include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/journal.h"
 #include "fs/outside.h"
 
 void fs_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -75,6 +76,7 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct fs *fs = fs_of(req);
 	int result = fs_check_name(name);
 	struct cred_scope scope;
+	struct change change;
 	int dir_fd;
 
 	if (result < 0)
@@ -83,11 +85,15 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (dir_fd < 0)
 		return dir_fd;
 	change_begin(fs);
-	result = cred_enter(&scope, req);
-	if (result == 0) {
+	journal_begin(fs, &change);
+	result = change.past == PAST_ENDED ? change.result : cred_enter(&scope, req);
+	if (result == 0 && change.past != PAST_ENDED) {
 		result = make(dir_fd, name, what);
 		cred_leave(&scope);
 	}
+	if (result == -EEXIST && journal_made(&change, dir_fd, name, what->mode & S_IFMT))
+		result = 0;
+	journal_end(&change, result);
 	change_made(fs);
 	if (result == 0)
 		result = namespace_lookup(fs, parent, dir_fd, name, entry);
@@ -134,6 +140,26 @@ void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	namespace_reply(req, make_and_learn(req, parent, name, &what, &entry), &entry);
 }
 
+/* The name is given to what is behind fd. 0 or -errno. */
+static int give_name(struct fs *fs, int fd, int dir_fd, const char *newname)
+{
+	struct change change;
+	struct stat attr;
+	char number[16];
+	int result = 0;
+
+	journal_begin_with(fs, &change, fs->journal && fstat(fd, &attr) == 0 ? &attr : NULL);
+	if (change.past == PAST_ENDED)
+		result = change.result;
+	/* By way of /proc: without a name AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH. */
+	snprintf(number, sizeof(number), "%d", fd);
+	if (change.past != PAST_ENDED &&
+		linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0)
+		result = errno == EEXIST && journal_is_there(&change, dir_fd, newname) ? 0 : -errno;
+	journal_end(&change, result);
+	return result;
+}
+
 /* A new name of ino. The answer is about ino itself, whatever stands at newname by then. */
 static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, const char *newname,
 	struct fuse_entry_param *entry)
@@ -141,15 +167,11 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 	struct inode_place place = {.parent = newparent, .name = newname};
 	int fd = inode_get(fs->inodes, ino);
 	int dir_fd = fd < 0 ? fd : inode_get(fs->inodes, newparent);
-	char number[16];
 	int result = dir_fd < 0 ? dir_fd : 0;
 
 	if (result == 0) {
-		/* By way of /proc: without a name AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH. */
-		snprintf(number, sizeof(number), "%d", fd);
 		change_begin(fs);
-		if (linkat(fs->proc_fd, number, dir_fd, newname, AT_SYMLINK_FOLLOW) < 0)
-			result = -errno;
+		result = give_name(fs, fd, dir_fd, newname);
 		change_end(fs, 0);
 		inode_put(fs->inodes, newparent);
 	}
@@ -197,6 +219,23 @@ static fuse_ino_t hold_removed(struct fs *fs, int dir_fd, const char *name)
 	return hold_known(fs, dir_fd, name);
 }
 
+static int take_name(struct fs *fs, int dir_fd, const char *name, int flags)
+{
+	struct change change;
+	int result;
+
+	journal_begin(fs, &change);
+	if (change.past == PAST_ENDED)
+		result = change.result;
+	else
+		result = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+	/* The kernel knew it to be there. */
+	if (result == -ENOENT && change.past == PAST_BEGUN)
+		result = 0;
+	journal_end(&change, result);
+	return result;
+}
+
 static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int flags)
 {
 	struct inode_place place = {.parent = parent, .name = name};
@@ -211,7 +250,7 @@ static int remove_name(struct fs *fs, fuse_ino_t parent, const char *name, int f
 		return dir_fd;
 	held = hold_removed(fs, dir_fd, name);
 	change_begin(fs);
-	result = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+	result = take_name(fs, dir_fd, name, flags);
 	change_end(fs, 0);
 	if (held && result == 0)
 		inode_moved(fs->inodes, held, &place, NULL);
@@ -281,6 +320,37 @@ static void ends_moved(
 		inode_moved(fs->inodes, from->held, &from->place, &to->place);
 }
 
+/*
+ * Done twice, an exchange would be undone, and what is left behind for a whiteout moved: there the
+ * object itself tells whether it is in its new place. Else its old name is gone.
+ */
+static int move_once(
+	fuse_req_t req, const struct rename_end *from, const struct rename_end *to, unsigned flags)
+{
+	struct fs *fs = fs_of(req);
+	bool told_by_object = fs->journal && flags & (RENAME_EXCHANGE | RENAME_WHITEOUT);
+	struct change change;
+	struct stat attr;
+	int result;
+
+	told_by_object = told_by_object &&
+			 fstatat(from->dir_fd, from->place.name, &attr, AT_SYMLINK_NOFOLLOW) == 0;
+	journal_begin_with(fs, &change, told_by_object ? &attr : NULL);
+	if (change.past == PAST_ENDED)
+		result = change.result;
+	else if (journal_is_there(&change, to->dir_fd, to->place.name))
+		result = 0;
+	else
+		result = move(
+			req, from->dir_fd, from->place.name, to->dir_fd, to->place.name, flags);
+	/* The kernel knew it to be there. */
+	if (result == -ENOENT && change.past == PAST_BEGUN &&
+		faccessat(to->dir_fd, to->place.name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		result = 0;
+	journal_end(&change, result);
+	return result;
+}
+
 static int rename_ends(
 	fuse_req_t req, struct rename_end *from, struct rename_end *to, unsigned flags)
 {
@@ -289,7 +359,7 @@ static int rename_ends(
 
 	hold_ends(fs, from, to, flags);
 	change_begin(fs);
-	result = move(req, from->dir_fd, from->place.name, to->dir_fd, to->place.name, flags);
+	result = move_once(req, from, to, flags);
 	change_end(fs, 0);
 	if (result == 0)
 		ends_moved(fs, from, to, flags);

@@ -221,6 +221,8 @@ int opener_get(struct fs *fs, fuse_ino_t ino, uint64_t fh, struct opener *out)
 	out->handle = handle_find(fs->handles, fh, ino);
 	if (!out->handle)
 		return -EBADF;
+	if (out->handle->damaged)
+		return -EIO;
 	out->file = file_of(fs->files, ino);
 	return 0;
 }
@@ -265,7 +267,7 @@ void file_overtaken(struct fs *fs, fuse_ino_t ino)
 
 	if (!file)
 		return;
-	file->mtime_due = file->mtime_known = false;
+	file->mark->mtime_due = file->mark->mtime_known = false;
 	co_changed(&file->queue);
 	file_unlock(fs->files, file);
 }
@@ -288,8 +290,8 @@ void file_check(struct fs *fs, fuse_ino_t ino, int fd, const struct stat *attr)
 
 void file_told_mtime(struct file *file, const struct stat *attr)
 {
-	file->mtime = attr->st_mtim;
-	file->mtime_known = true;
+	file->mark->mtime = attr->st_mtim;
+	file->mark->mtime_known = true;
 }
 
 void file_show_mtime(struct fs *fs, fuse_ino_t ino, struct stat *attr)
@@ -298,23 +300,23 @@ void file_show_mtime(struct fs *fs, fuse_ino_t ino, struct stat *attr)
 
 	if (!file)
 		return;
-	if (file->mtime_due)
-		attr->st_mtim = file->mtime;
+	if (file->mark->mtime_due)
+		attr->st_mtim = file->mark->mtime;
 	file_unlock(fs->files, file);
 }
 
 bool file_set_mtime(struct fs *fs, struct file *file, int fd)
 {
-	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, file->mtime};
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, file->mark->mtime};
 	struct stat now;
 	char number[16];
 
-	if (!file->mtime_due)
+	if (!file->mark->mtime_due)
 		return false;
-	file->mtime_due = false;
+	file->mark->mtime_due = false;
 	/* Of a deleted one nobody will ask. */
 	if (fstat(fd, &now) == 0 &&
-		(now.st_nlink == 0 || change_time(&now.st_mtim) == change_time(&file->mtime)))
+		(now.st_nlink == 0 || change_time(&now.st_mtim) == change_time(&file->mark->mtime)))
 		return false;
 	snprintf(number, sizeof(number), "%d", fd);
 	change_begin(fs);

@@ -17,6 +17,7 @@
 #include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
+#include "fs/journal.h"
 #include "fs/lock.h"
 #include "fs/relist.h"
 #include "fs/watch.h"
@@ -146,9 +147,8 @@ static bool offers(const struct fuse_init_in *in, uint32_t length, uint32_t flag
  * message. True: requests are to come by FUSE over io_uring.
  */
 static bool extend_init(
-	struct fs *fs, const struct request *req, const struct iovec *iov, int count)
+	struct fs *fs, const struct fuse_in_header *header, const struct iovec *iov, int count)
 {
-	const struct fuse_in_header *header = request_message(req);
 	const struct fuse_init_in *in = (const struct fuse_init_in *)(header + 1);
 	struct fuse_init_out *out;
 	bool ring =
@@ -165,6 +165,7 @@ static bool extend_init(
 		out->flags2 |= ABI_INIT2_DIRECT_IO_ALLOW_MMAP;
 		atomic_store(&fs->direct_io_mmap, true);
 	}
+	atomic_store(&fs->resends, offers(in, header->len, ABI_INIT2_HAS_RESEND));
 	if (fs->config.passthrough && offers(in, header->len, ABI_INIT2_PASSTHROUGH)) {
 		out->flags |= FUSE_INIT_EXT;
 		out->flags2 |= ABI_INIT2_PASSTHROUGH;
@@ -190,7 +191,7 @@ static bool extend_init(
 static ssize_t answer_init(
 	struct fs *fs, const struct request *req, int fd, struct iovec *iov, int count)
 {
-	bool ring = extend_init(fs, req, iov, count);
+	bool ring = extend_init(fs, request_message(req), iov, count);
 	ssize_t n = writev(fd, iov, count);
 
 	loop_group_open_ring(&fs->loops, ring && n >= 0);
@@ -207,6 +208,10 @@ static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userda
 	struct request *req = loop_current();
 	struct fs *fs = userdata;
 
+	if (fs->init_again) {
+		extend_init(fs, fs->init_again, iov, count);
+		return out->len;
+	}
 	if (!req || out->unique != req->unique || req->answered)
 		return loop_answer_late(&fs->loops, iov, count) ? (ssize_t)out->len
 								: writev(fd, iov, count);
@@ -286,6 +291,8 @@ void fs_dispatch(struct loop *loop, struct request *req, void *user)
 
 	(void)loop;
 	watch_log(fs->watch);
+	if (req->opcode == FUSE_INIT)
+		journal_keep_init(fs->journal, header, req->length);
 	if (inode_lasting(fs->inodes))
 		take_numbers(fs, req);
 	if (req->opcode == ABI_OP_STATX) {
@@ -319,14 +326,22 @@ static int open_source(struct fs *fs, const char *source)
 		log_error("cannot open source %s: %s", source, strerror(-error));
 		return error;
 	}
-	fs->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fs->proc_fd < 0) {
-		int error = -errno;
+	fs->proc_root_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fs_open_proc(fs);
+}
 
-		log_error("cannot open /proc/self/fd: %s; /proc must be mounted", strerror(-error));
-		return error;
-	}
-	return 0;
+int fs_open_proc(struct fs *fs)
+{
+	int error;
+
+	if (fs->proc_fd >= 0)
+		close(fs->proc_fd);
+	fs->proc_fd = openat(fs->proc_root_fd, "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fs->proc_fd >= 0)
+		return 0;
+	error = -errno;
+	log_error("cannot open /proc/self/fd: %s; /proc must be mounted", strerror(-error));
+	return error;
 }
 
 int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
@@ -334,7 +349,7 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	int error;
 
 	fs->config = *config;
-	fs->root_fd = fs->proc_fd = -1;
+	fs->root_fd = fs->proc_fd = fs->proc_root_fd = -1;
 	error = open_source(fs, source);
 	if (!error)
 		error = inode_table_new(fs->root_fd, inode_fds(), FORGOTTEN_MAX, &fs->inodes);
@@ -347,7 +362,9 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	if (!error)
 		inode_others(fs->inodes, file_relieve, fs->files);
 	if (!error)
-		error = locks_new(&fs->locks);
+		error = locks_new(fs, &fs->locks);
+	if (!error && fs->config.supervised && !(fs->journal = journal_new()))
+		error = -ENOMEM;
 	if (error) {
 		fs_destroy(fs);
 		return error;
@@ -382,13 +399,17 @@ void fs_destroy(struct fs *fs)
 	locks_free(fs->locks);
 	if (fs->proc_fd >= 0)
 		close(fs->proc_fd);
+	if (fs->proc_root_fd >= 0)
+		close(fs->proc_root_fd);
 	if (fs->root_fd >= 0)
 		close(fs->root_fd);
+	journal_free(fs->journal);
 	fs->files = NULL;
 	fs->handles = NULL;
 	fs->inodes = NULL;
 	fs->locks = NULL;
 	fs->watch = NULL;
 	fs->relist = NULL;
-	fs->root_fd = fs->proc_fd = -1;
+	fs->journal = NULL;
+	fs->root_fd = fs->proc_fd = fs->proc_root_fd = -1;
 }

@@ -3,6 +3,7 @@
 #include "fs/slots.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,10 +23,11 @@ int slots_init(struct slots *slots)
 {
 	slots->spare = NO_CHUNK;
 	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !slots->slot; n /= 2) {
-		slots->slot = reserve(n * sizeof(struct slot));
+		slots->slot = reserve_shared(n * sizeof(struct slot));
 		slots->capacity = n;
 	}
-	if (!slots->slot)
+	slots->head = reserve_shared(sizeof(*slots->head));
+	if (!slots->slot || !slots->head)
 		return -ENOMEM;
 	slots->chunks = reserve(slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));
 	slots->index_size = INDEX_LEAST;
@@ -39,6 +41,8 @@ void slots_free(struct slots *slots)
 		close(slots->slot[slots->held[i]].fd);
 	if (slots->slot)
 		munmap(slots->slot, slots->capacity * sizeof(struct slot));
+	if (slots->head)
+		munmap(slots->head, sizeof(*slots->head));
 	if (slots->chunks)
 		munmap(slots->chunks, slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));
 	names_free(&slots->names);
@@ -53,6 +57,7 @@ struct slot *slot_alloc(struct slots *slots)
 	uint32_t c = slots->first_free, chunks = slots->capacity / CHUNK_SLOTS;
 	struct slot_chunk *chunk;
 	unsigned word = 0, bit;
+	uint32_t n;
 
 	while (c < chunks && slots->chunks[c].used == CHUNK_SLOTS)
 		c++;
@@ -68,7 +73,10 @@ struct slot *slot_alloc(struct slots *slots)
 	if (c == slots->spare)
 		slots->spare = NO_CHUNK;
 	slots->used++;
-	return &slots->slot[c * CHUNK_SLOTS + word * 64 + bit];
+	n = c * CHUNK_SLOTS + word * 64 + bit;
+	if (slots->head->high <= n)
+		slots->head->high = n + 1;
+	return &slots->slot[n];
 }
 
 /* Of two empty chunks one keeps its memory, so that a program at the border does not fault at each
@@ -85,8 +93,8 @@ static void chunk_emptied(struct slots *slots, uint32_t c)
 		giving = slots->spare;
 		slots->spare = c;
 	}
-	madvise(&slots->slot[(size_t)giving * CHUNK_SLOTS], CHUNK_SLOTS * sizeof(struct slot),
-		MADV_DONTNEED);
+	reserve_forget(
+		&slots->slot[(size_t)giving * CHUNK_SLOTS], CHUNK_SLOTS * sizeof(struct slot));
 }
 
 void slot_free(struct slots *slots, struct slot *slot)
@@ -94,6 +102,9 @@ void slot_free(struct slots *slots, struct slot *slot)
 	uint32_t n = slot_number(slots, slot), c = n / CHUNK_SLOTS;
 	struct slot_chunk *chunk = &slots->chunks[c];
 
+	/* First, for who finds it half done. */
+	slot->flags = 0;
+	atomic_signal_fence(memory_order_seq_cst);
 	memset(slot, 0, sizeof(*slot));
 	chunk->taken[n % CHUNK_SLOTS / 64] &= ~(UINT64_C(1) << n % 64);
 	if (c < slots->first_free)
@@ -269,6 +280,7 @@ void forgotten_add(struct slots *slots, struct slot *slot)
 {
 	uint32_t n = slot_number(slots, slot) + 1;
 
+	slot->flags |= SLOT_FORGOTTEN;
 	slot->newer = 0;
 	slot->older = slots->newest;
 	if (slots->newest)
@@ -277,7 +289,6 @@ void forgotten_add(struct slots *slots, struct slot *slot)
 		slots->oldest = n;
 	slots->newest = n;
 	slots->n_forgotten++;
-	slot->flags |= SLOT_FORGOTTEN;
 }
 
 void forgotten_remove(struct slots *slots, struct slot *slot)
@@ -293,8 +304,8 @@ void forgotten_remove(struct slots *slots, struct slot *slot)
 	else
 		slots->oldest = slot->newer;
 	slots->n_forgotten--;
-	slot->flags &= ~SLOT_FORGOTTEN;
 	slot->nlookup = 0;
+	slot->flags &= ~SLOT_FORGOTTEN;
 }
 
 struct slot *forgotten_oldest(struct slots *slots)

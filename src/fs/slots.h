@@ -3,8 +3,9 @@
  * Storage of the inode table: numbered slots, their places in the tree, the index by device and
  * inode number, the list of held descriptors. For inode.c only, under its lock.
  *
- * Slots lie in one reservation of address space, never move and hold numbers only. Everything
- * beside them (which are taken, the index, the list of the held) can be made anew from them.
+ * Slots lie in one reservation of shared memory, never move and hold numbers only. Everything
+ * beside them (which are taken, the index, the list of the held) is made anew from them by a
+ * successor of a process that died (slots_recover()).
  */
 #ifndef FS_SLOTS_H
 #define FS_SLOTS_H
@@ -31,6 +32,7 @@ enum slot_flag {
 	SLOT_FICKLE = 128, /* of a file system that may give it another number */
 	SLOT_LASTING = 256, /* the kernel knows it by a number that lasts (lasting.h) */
 	SLOT_OUSTED = 512, /* another object has its inode number: found by that number only */
+	SLOT_DAMAGED = 1024, /* what a dead process left of it is not to be trusted: EIO */
 };
 
 struct slot {
@@ -56,6 +58,7 @@ struct slot {
 	uint32_t openers; /* open files and directories */
 	uint16_t flags;
 	uint8_t type; /* S_IFMT >> 12 */
+	uint32_t sum; /* of what never changes, slot_sum() */
 	struct file_id id; /* valid while fd is -1 */
 };
 
@@ -66,7 +69,13 @@ struct slot_chunk {
 	uint32_t used;
 };
 
+/* In shared memory. */
+struct slots_head {
+	uint32_t high; /* slots ever taken: all below */
+};
+
 struct slots {
+	struct slots_head *head;
 	struct slot *slot;
 	uint32_t capacity;
 	uint64_t used;
@@ -101,6 +110,17 @@ static inline uint32_t slot_number(const struct slots *slots, const struct slot 
 struct slot *slot_alloc(struct slots *slots);
 /* Out of the index, without a descriptor and a place by then. */
 void slot_free(struct slots *slots, struct slot *slot);
+
+/* Over the identity of a slot's object; in slot.sum as long as it is whole. */
+uint32_t slot_sum(const struct slot *slot);
+
+/*
+ * After a predecessor's death, with nothing in use but what lies in shared memory: finds the slots
+ * in use, and makes everything else anew. Counts of users are 0 then, all descriptors are held,
+ * slots whose sum is wrong are damaged, and names and parents that cannot be are gone. 0 or
+ * -ENOMEM.
+ */
+int slots_recover(struct slots *slots);
 
 /* The first slot in use from number n on, or SLOTS_END. */
 #define SLOTS_END UINT32_MAX

@@ -75,6 +75,7 @@ struct watch {
 	bool overflow_logged;
 	pthread_t thread;
 	bool started;
+	bool taken_over; /* what happened before is not known */
 	char buffer[BUFFER] __attribute__((aligned(8)));
 };
 
@@ -269,6 +270,10 @@ static void *watch_main(void *user)
 
 	pthread_setname_np(pthread_self(), "watch");
 	leave_descriptors(watch);
+	if (watch->taken_over) {
+		watch_mounts_look(&watch->mounts, &watch->stale);
+		all_is_stale(watch);
+	}
 	while (!atomic_load(&watch->stop)) {
 		struct pollfd fds[3] = {
 			{.fd = watch->stop_fd, .events = POLLIN},
@@ -335,6 +340,12 @@ static int start_thread(struct watch *watch, int device)
 	return -pthread_create(&watch->thread, NULL, watch_main, watch);
 }
 
+void watch_taken_over(struct watch *watch)
+{
+	if (watch)
+		watch->taken_over = true;
+}
+
 void watch_start(struct watch *watch, int device, unsigned minor)
 {
 	int error;
@@ -342,6 +353,7 @@ void watch_start(struct watch *watch, int device, unsigned minor)
 	if (!watch)
 		return;
 	watch->can_forget_all = minor >= ABI_MINOR_INC_EPOCH;
+	watch->events.self = getpid();
 	error = start_thread(watch, device);
 	if (error) {
 		log_warning("no watch on the source: %s", strerror(-error));

@@ -55,6 +55,10 @@ struct watch *watch_new(const struct fs *fs);
  */
 void watch_start(struct watch *watch, int device, unsigned minor);
 
+/* Another process has read events, and has died: before watch_start(), which then has the kernel
+ * forget everything. */
+void watch_taken_over(struct watch *watch);
+
 /* Ends the thread and frees; NULL is fine. The loops still answer, or have all ended. */
 void watch_free(struct watch *watch);
 

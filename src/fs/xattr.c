@@ -7,11 +7,13 @@
  * kernel would not ask again.
  */
 #include <errno.h>
+#include <linux/limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
 
 #include "fs/fs.h"
+#include "fs/journal.h"
 #include "fs/outside.h"
 #include "fs/inode.h"
 
@@ -157,6 +159,52 @@ static void drop_sgid(fuse_req_t req, const char *path)
 		chmod(path, st.st_mode & 07777 & ~S_ISGID);
 }
 
+struct attribute {
+	const char *name, *value;
+	size_t size;
+};
+
+static bool has_attribute(const char *path, const struct attribute *attribute)
+{
+	char value[XATTR_SIZE_MAX];
+
+	return getxattr(path, attribute->name, value, sizeof(value)) == (ssize_t)attribute->size &&
+	       memcmp(value, attribute->value, attribute->size) == 0;
+}
+
+static int set_once(struct fs *fs, const char *path, const struct attribute *attribute, int flags)
+{
+	struct change change;
+	int result = 0;
+
+	journal_begin(fs, &change);
+	if (change.past == PAST_ENDED)
+		result = change.result;
+	else if (setxattr(path, attribute->name, attribute->value, attribute->size, flags) < 0)
+		result = error_of_call();
+	if (result == -EEXIST && change.past == PAST_BEGUN && has_attribute(path, attribute))
+		result = 0;
+	journal_end(&change, result);
+	return result;
+}
+
+static int remove_once(struct fs *fs, const char *path, const char *name)
+{
+	struct change change;
+	int result = 0;
+
+	journal_begin(fs, &change);
+	if (change.past == PAST_ENDED)
+		result = change.result;
+	else if (removexattr(path, name) < 0)
+		result = error_of_call();
+	/* It may have been there, and the first try have taken it. */
+	if (result == -ENODATA && change.past == PAST_BEGUN)
+		result = 0;
+	journal_end(&change, result);
+	return result;
+}
+
 void fs_setxattr(
 	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
@@ -166,9 +214,8 @@ void fs_setxattr(
 
 	if (result == 0) {
 		change_begin(fs);
-		if (setxattr(target.path, name, value, size, flags) < 0)
-			result = error_of_call();
-		else if (strcmp(name, "system.posix_acl_access") == 0)
+		result = set_once(fs, target.path, &(struct attribute){name, value, size}, flags);
+		if (result == 0 && strcmp(name, "system.posix_acl_access") == 0)
 			drop_sgid(req, target.path);
 		change_end(fs, ino);
 		target_put(fs, &target);
@@ -184,8 +231,7 @@ void fs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	if (result == 0) {
 		change_begin(fs);
-		if (removexattr(target.path, name) < 0)
-			result = error_of_call();
+		result = remove_once(fs, target.path, name);
 		change_end(fs, ino);
 		target_put(fs, &target);
 	}

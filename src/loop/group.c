@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The loops of a mount, from their start to their end; see loop.h. */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -231,12 +232,14 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	pthread_cond_init(&group->start_cond, NULL);
 	group->ring_fd = -1;
 	group->guard_fd = -1;
+	group->awake.call_fd = -1;
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->loops = calloc(config->loops + LOOP_EXTRA, sizeof(*group->loops));
 	for (unsigned n = 0; group->loops && n < config->loops + LOOP_EXTRA; n++)
 		turn_init(&group->loops[n], group, n, &transport_dev);
 	result = request_pool_init(&group->pool, config->depth, config->payload, &transport_dev);
+	group->pool.lasting = config->lasting;
 	if (group->wake_fd < 0 || group->ended_fd < 0)
 		result = -EMFILE;
 	else if (!group->loops)
@@ -248,8 +251,10 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 		result = start_threads(group);
 	if (!result)
 		result = keeper_start(group);
-	if (!result)
+	if (!result) {
+		awake_start(group);
 		return 0;
+	}
 	error->code = result;
 	if (group->start_reason.text[0])
 		*error = group->start_reason;
@@ -259,6 +264,18 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	loop_group_join(group);
 	loop_group_free(group);
 	return result;
+}
+
+bool group_wait(struct loop_group *group, int fd, int ms)
+{
+	struct pollfd fds[] = {
+		{.fd = group->wake_fd, .events = POLLIN},
+		{.fd = fd, .events = POLLIN},
+	};
+
+	while (poll(fds, 2, ms) < 0)
+		;
+	return !fds[0].revents;
 }
 
 void loop_group_stop(struct loop_group *group)
@@ -276,6 +293,7 @@ int loop_group_join(struct loop_group *group)
 			pthread_join(group->loops[n].thread, NULL);
 	keeper_join(group);
 	lanes_join(group);
+	awake_join(group);
 	for (unsigned n = 0; group->loops && n < group->config.loops; n++)
 		baton_close(&group->loops[n].baton);
 	return atomic_load(&group->error);

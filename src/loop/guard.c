@@ -3,12 +3,12 @@
 #include "loop/guard.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "loop/turn.h"
 
 #define LOOK_MS 10
 /* Looks without work, after which the guard sleeps. */
@@ -72,17 +72,10 @@ static bool look_at_all(struct loop_group *group)
 	return busy;
 }
 
-/* Waits for fd (-1: none) or `ms`. False when the group ends, or goes without a ring. */
+/* False when the group ends, or goes without a ring. */
 static bool wait_for(struct loop_group *group, int fd, int ms)
 {
-	struct pollfd fds[] = {
-		{.fd = group->wake_fd, .events = POLLIN},
-		{.fd = fd, .events = POLLIN},
-	};
-
-	while (poll(fds, 2, ms) < 0)
-		;
-	return !fds[0].revents && atomic_load(&group->ring) != RING_NONE;
+	return group_wait(group, fd, ms) && atomic_load(&group->ring) != RING_NONE;
 }
 
 static void *guard_main(void *arg)

@@ -17,16 +17,6 @@
 /* After a loop that could not be started. */
 #define PAUSE_MS 1000
 
-/* Waits for `ms`, -1 for ever, or until the group ends: false. */
-static bool sleep_for(struct loop_group *group, int ms)
-{
-	struct pollfd wake = {.fd = group->wake_fd, .events = POLLIN};
-
-	while (poll(&wake, 1, ms) < 0)
-		;
-	return !wake.revents;
-}
-
 /* Until a request waits. False when the group ends. */
 static bool wait_for_requests(struct loop_group *group)
 {
@@ -40,7 +30,7 @@ static bool wait_for_requests(struct loop_group *group)
 	/* Unmounted: the loops see it, and one of them ends the group. */
 	if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL)) {
 		baton_pass(group);
-		sleep_for(group, -1);
+		group_wait(group, -1, -1);
 	}
 	return !fds[0].revents && !(fds[1].revents & (POLLERR | POLLHUP | POLLNVAL));
 }
@@ -109,7 +99,7 @@ static bool wait_for_room(struct loop_group *group)
 	int waited = 0;
 
 	while (taken(group) == before && request_pool_empty(&group->pool)) {
-		if (!sleep_for(group, TICK_MS))
+		if (!group_wait(group, -1, TICK_MS))
 			return false;
 		waited += TICK_MS;
 		if (waited >= STUCK_MS)
@@ -125,18 +115,18 @@ static void *keeper_main(void *arg)
 	while (wait_for_requests(group)) {
 		uint64_t before = taken(group);
 
-		if (!sleep_for(group, NUDGE_MS))
+		if (!group_wait(group, -1, NUDGE_MS))
 			break;
 		if (taken(group) != before || !requests_wait(group))
 			continue;
 		baton_pass(group);
-		if (!sleep_for(group, TICK_MS))
+		if (!group_wait(group, -1, TICK_MS))
 			break;
 		if (!wait_for_room(group))
 			break;
 		if (taken(group) != before || !requests_wait(group))
 			continue;
-		if (!start_loop(group) && !sleep_for(group, PAUSE_MS))
+		if (!start_loop(group) && !group_wait(group, -1, PAUSE_MS))
 			break;
 	}
 	return NULL;

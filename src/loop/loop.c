@@ -174,6 +174,9 @@ int loop_receive_one(struct loop *loop)
 		return 1;
 	atomic_store_explicit(&loop->taken,
 		atomic_load_explicit(&loop->taken, memory_order_relaxed) + 1, memory_order_relaxed);
+	/* With others at work there is no time to sleep. */
+	if (turn_idle(loop))
+		awake_count(loop, &loop->looks);
 	if (loop->received++)
 		make_way(loop, req);
 	dispatch(loop, req);

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 #include "batchio/batchio.h"
+#include "loop/awake.h"
 #include "loop/baton.h"
 #include "loop/lane.h"
 #include "loop/spin.h"
@@ -46,9 +47,11 @@ struct loop_group_config {
 	size_t payload; /* largest data of a request */
 	bool careful; /* the source may keep a loop waiting for ever */
 	bool uring; /* io_uring backend, else standard */
+	bool lasting; /* another process goes on should this one die */
 	int device; /* /dev/fuse, O_NONBLOCK */
 	bool ring; /* FUSE over io_uring, if the kernel agrees; only with uring, and not careful */
 	unsigned ring_loops; /* for it; 0: two for each processor */
+	struct awake_means awake; /* of awake_open() */
 	struct loop_hooks hooks;
 };
 
@@ -61,6 +64,7 @@ struct loop_group {
 	atomic_bool spinning; /* a loop looks for requests instead of sleeping */
 	atomic_uint waiting; /* loops that wait for requests or look for them, see baton.h */
 	atomic_uint extra; /* of the keeper's loops, those that run */
+	struct awake awake;
 	atomic_uint probation[STATS_OPCODES]; /* slow.c's, by opcode */
 	int wake_fd; /* eventfd: readable once the loops shall end */
 	_Atomic int error; /* first -errno that ended a loop; -ENODEV is the ordinary end */
@@ -122,6 +126,7 @@ struct loop {
 	struct batchio *stats_bio; /* bio while it may be asked for its counters (group.lock) */
 	struct batchio_counters ended_io; /* the counters of those that were closed */
 	struct spin spin;
+	struct awake_looks looks;
 	struct batchio_request wake;
 	bool wake_armed;
 	bool thread_started;

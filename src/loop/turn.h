@@ -27,6 +27,10 @@ int turn_poll(struct loop *loop, struct batchio_request *poll, int fd,
 
 /* ---- group.c ---- */
 
+/* For threads beside the loops: waits for fd (-1: none) to be readable, or `ms` (-1: for ever).
+ * False when the group ends. */
+bool group_wait(struct loop_group *group, int fd, int ms);
+
 /* Of memory that is all zero. */
 void turn_init(struct loop *loop, struct loop_group *group, unsigned number,
 	const struct transport_ops *transport);

@@ -36,6 +36,12 @@ struct abi_backing_map {
 #define ABI_IOC_BACKING_OPEN  _IOW(229, 1, struct abi_backing_map)
 #define ABI_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 
+/* The kernel can hand out again what was not answered; such a request has this bit in its number.
+ */
+#define ABI_INIT2_HAS_RESEND (1u << (39 - 32))
+#define ABI_UNIQUE_RESEND    (UINT64_C(1) << 63)
+#define ABI_NOTIFY_RESEND    7
+
 /* Notifications younger than the headers, and the protocol's minor version that brought them. */
 #define ABI_NOTIFY_INC_EPOCH 8
 #define ABI_MINOR_INC_EPOCH  44

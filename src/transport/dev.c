@@ -58,6 +58,7 @@ static void refuse(struct transport *t, const struct fuse_in_header *in, int err
 /* As receive(), into req. */
 static int read_message(struct transport *t, struct request *req)
 {
+	request_make_ready(req);
 	for (;;) {
 		const struct fuse_in_header *in = request_message(req);
 		ssize_t n = read(

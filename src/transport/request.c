@@ -13,6 +13,8 @@
 
 /* Bytes of payload: less is not counted, a page or two each. */
 #define LARGE 16384
+/* Before the payload, where the message begins. */
+#define PAGE_BEFORE 4096
 /* As much as requests at work may use; one more may come on top by each loop. */
 #define USED_MOST (72u << 20)
 /* As much as stays in memory. */
@@ -103,6 +105,39 @@ void request_use(struct request *req, size_t bytes)
 	req->touched = bytes;
 }
 
+static void touch(char *from, size_t size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+#ifdef MADV_POPULATE_WRITE
+	if (madvise(from, size, MADV_POPULATE_WRITE) == 0)
+		return;
+#endif
+	/* Kernels before 5.14. */
+	for (size_t n = 0; n < size; n += page)
+		((volatile char *)from)[n] = 0;
+}
+
+void request_make_ready(struct request *req)
+{
+	struct request_pool *pool = req->pool;
+	size_t more = pool->payload_size - req->touched;
+	bool all;
+
+	if (!pool->lasting || !more)
+		return;
+	pthread_mutex_lock(&pool->lock);
+	all = pool->touched + more <= TOUCHED_MOST;
+	if (all)
+		pool->touched += more;
+	pthread_mutex_unlock(&pool->lock);
+	if (all)
+		req->touched = pool->payload_size;
+	if (all || !req->ready)
+		touch(req->payload - PAGE_BEFORE, PAGE_BEFORE + (all ? pool->payload_size : LARGE));
+	req->ready = true;
+}
+
 /* It is nobody else's yet. */
 static void end_use(struct request_pool *pool, struct request *req)
 {
@@ -121,6 +156,7 @@ static void end_use(struct request_pool *pool, struct request *req)
 		return;
 	madvise(req->payload, req->touched, MADV_DONTNEED);
 	req->touched = 0;
+	req->ready = false;
 }
 
 void request_give(struct request_pool *pool, struct request *req)

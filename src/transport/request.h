@@ -46,6 +46,7 @@ struct request {
 	size_t length; /* of the message received */
 	size_t uses; /* bytes of payload that it needs, its answer's included; the pool's */
 	size_t touched; /* bytes of payload that are in memory; the pool's */
+	bool ready; /* its first pages are in memory */
 	_Atomic uint64_t unique; /* of the message */
 	uint32_t opcode;
 	struct request_pool *pool; /* its memory */
@@ -94,6 +95,7 @@ struct request_pool {
 	_Atomic size_t used; /* bytes of payload, by requests at work */
 	_Atomic bool stretched; /* beyond their bound, until they are below it again */
 	size_t touched; /* bytes of payload that are in memory */
+	bool lasting; /* what is read into a request must not be lost with the process */
 	size_t payload_size;
 	struct request *requests;
 	char *memory;
@@ -108,6 +110,13 @@ void request_pool_destroy(struct request_pool *pool);
 /* NULL when all are in use, or as much memory as may be. */
 struct request *request_take(struct request_pool *pool);
 void request_give(struct request_pool *pool, struct request *req);
+
+/*
+ * Before a message is read into it. Killed while the kernel waits for a page of the buffer, a
+ * process takes the message with it, and its sender gets EIO. So in a lasting pool that page is
+ * there: all of the buffer as long as so much may be in memory, else what most messages need.
+ */
+void request_make_ready(struct request *req);
 
 /* None can be had now: one at work has to end first. */
 bool request_pool_empty(struct request_pool *pool);

@@ -22,10 +22,13 @@ target() { # NAME bare|ours|peer TEXT
 }
 
 target bare bare 'the directory itself'
+target bare-awake bare 'the directory itself, processors kept from sleeping (/dev/cpu_dma_latency)'
 target uring ours 'batchiofs backend=uring,sharing=shared, mounted elsewhere'
 target uring-excl ours 'batchiofs backend=uring,sharing=exclusive, over the source'
 target ring ours 'the same as uring, with transport=ring'
 target ring-excl ours 'the same as uring-excl, with transport=ring'
+target uring-sleep ours 'the same as uring, with idle=sleep'
+target passthrough ours 'the same as uring, with passthrough: the kernel reads and writes itself'
 target standard ours 'batchiofs backend=standard,sharing=shared, mounted elsewhere'
 target standard-excl ours 'batchiofs backend=standard,sharing=exclusive, over the source'
 target bindfs peer 'bindfs --multithreaded --forward-odirect=4096'
@@ -34,6 +37,10 @@ target ll peer "libfuse's example passthrough_ll, its defaults"
 target ll-wb peer 'passthrough_ll -o writeback,cache=always (nobody else may change the source)'
 
 LL_SOURCE=/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c
+
+# In microseconds, how long a processor may take to wake up, as long as who wrote it has it open.
+LATENCY=/dev/cpu_dma_latency
+AWAKE= # descriptor of it, or empty
 
 # FUSE over io_uring is the whole machine's to switch on, and to switch off again.
 RING_SWITCH=/sys/module/fuse/parameters/enable_uring
@@ -76,6 +83,11 @@ target_command() { # TARGET
 		AT=$SRC
 		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=${1%-excl},sharing=exclusive")
 		;;
+	uring-sleep | passthrough)
+		local option=idle=sleep
+		if [[ $1 == passthrough ]]; then option=passthrough; fi
+		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=uring,sharing=shared,$option")
+		;;
 	ring)
 		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=uring,transport=ring,sharing=shared")
 		;;
@@ -111,11 +123,34 @@ target_command() { # TARGET
 	fi
 }
 
+# Asks the kernel to let no processor sleep, until let_sleep.
+keep_awake() {
+	if [[ ! -w $LATENCY ]]; then
+		echo "$LATENCY is not there, or not ours to write"
+		return 1
+	fi
+	exec {AWAKE}>"$LATENCY"
+	printf '\0\0\0\0' >&"$AWAKE"
+}
+
+let_sleep() {
+	if [[ -n $AWAKE ]]; then exec {AWAKE}>&-; fi
+	AWAKE=
+}
+
 # Sets AT, where the target's programs shall work, and DAEMON. Prints why it could not.
 mount_target() { # TARGET
 	local log=$LOGS/daemon-$1.log i
 	DAEMON='' AT=$SRC
-	if [[ $1 == bare ]]; then return; fi
+	case $1 in
+	bare)
+		return
+		;;
+	bare-awake)
+		keep_awake
+		return
+		;;
+	esac
 	target_command "$1" || return
 	# In a session of its own: a terminal's Ctrl-C is for us, who then unmount.
 	setsid "${COMMAND[@]}" >"$log" 2>&1 </dev/null &
@@ -172,6 +207,7 @@ unmount_target() {
 			status=1
 		}
 	fi
+	let_sleep
 	clean_below "$MNT"
 	clean_below "$SRC"
 	return $status

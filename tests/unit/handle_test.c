@@ -27,10 +27,10 @@ TEST(an_open_handle_is_found_by_number_and_inode)
 	REQUIRE(handle_table_new(&table) == 0, "no table");
 	h = handle_new(table, 5, some_fd(), FD_APPEND, O_RDWR);
 	REQUIRE(h, "no handle");
-	CHECK(handle_find(table, h->index, 5) == h);
-	CHECK(handle_find(table, h->index, 6) == NULL);
-	CHECK(handle_find(table, h->index, 0) == NULL);
-	CHECK(handle_find(table, h->index + 1, 5) == NULL);
+	CHECK(handle_find(table, h->fh, 5) == h);
+	CHECK(handle_find(table, h->fh, 6) == NULL);
+	CHECK(handle_find(table, h->fh, 0) == NULL);
+	CHECK(handle_find(table, h->fh + 1, 5) == NULL);
 	CHECK(handle_find(table, UINT64_MAX, 5) == NULL);
 	CHECK_EQ(handle_count(table), 1);
 	handle_table_free(table);
@@ -72,15 +72,17 @@ TEST(freeing_closes_every_descriptor_and_hides_the_handle)
 	handle_table_free(table);
 }
 
-TEST(numbers_are_used_again_and_start_clean)
+TEST(slots_are_used_again_and_start_clean_numbers_never)
 {
 	struct handle *h;
 	uint32_t index;
+	uint64_t fh;
 
 	REQUIRE(handle_table_new(&table) == 0, "no table");
 	h = handle_new(table, 5, some_fd(), FD_DIRECT, O_RDWR);
 	REQUIRE(h, "no handle");
 	index = h->index;
+	fh = h->fh;
 	h->dir_offset = 99;
 	memset(&h->opener, 0xff, sizeof(h->opener));
 	handle_free(table, h);
@@ -90,8 +92,9 @@ TEST(numbers_are_used_again_and_start_clean)
 	CHECK_EQ(h->dir_offset, 0);
 	CHECK(memcmp(&h->opener, &(struct co_opener){0}, sizeof(h->opener)) == 0);
 	CHECK_EQ(h->fd[FD_DIRECT], -1);
-	CHECK(handle_find(table, index, 5) == NULL);
-	CHECK(handle_find(table, index, 6) == h);
+	CHECK(handle_find(table, fh, 5) == NULL);
+	CHECK(handle_find(table, fh, 6) == NULL);
+	CHECK(handle_find(table, h->fh, 6) == h);
 	handle_table_free(table);
 }
 
@@ -114,7 +117,7 @@ static void *hammer(void *arg)
 	for (int i = 0; i < 5000; i++) {
 		struct handle *h = handle_new(table, ino, some_fd(), i % FD_VARIANTS, O_RDWR);
 
-		if (!h || handle_find(table, h->index, ino) != h)
+		if (!h || handle_find(table, h->fh, ino) != h)
 			return "failed";
 		/* Whatever the others have open is not ours. */
 		if (handle_find(table, i % 16, ino) && handle_find(table, i % 16, ino) != h)

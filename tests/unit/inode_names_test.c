@@ -7,23 +7,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/capability.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "test.h"
+/* After it. */
+#include "scratch.h"
 
-static char dir[64];
-static int root = -1;
 static struct inode_table *table;
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st, (void)flag, (void)ftw;
-	return remove(path);
-}
 
 /* As ordinary users are: open_by_handle_at() is refused. */
 static void give_up_handles(void)
@@ -39,18 +32,13 @@ static void give_up_handles(void)
 static bool start(unsigned max_fds)
 {
 	give_up_handles();
-	strcpy(dir, "/tmp/inode_names_test.XXXXXX");
-	if (!mkdtemp(dir))
-		return false;
-	root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return root >= 0 && inode_table_new(root, max_fds, 100, &table) == 0;
+	return scratch_make() && inode_table_new(root, max_fds, 100, &table) == 0;
 }
 
 static void stop(void)
 {
 	inode_table_free(table);
-	close(root);
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove();
 }
 
 static void make_file(const char *path)

@@ -4,30 +4,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include "test.h"
+/* After it. */
+#include "scratch.h"
 
-/* A directory of its own for each test, with a table of it. */
-static char dir[64];
-static int root = -1;
+/* Of a directory of its own for each test. */
 static struct inode_table *table;
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st, (void)flag, (void)ftw;
-	return remove(path);
-}
 
 static bool start_keeping(unsigned max_fds, unsigned max_forgotten)
 {
-	strcpy(dir, "/tmp/inode_test.XXXXXX");
-	if (!mkdtemp(dir))
-		return false;
-	root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return root >= 0 && inode_table_new(root, max_fds, max_forgotten, &table) == 0;
+	return scratch_make() && inode_table_new(root, max_fds, max_forgotten, &table) == 0;
 }
 
 static bool start(unsigned max_fds)
@@ -38,8 +27,7 @@ static bool start(unsigned max_fds)
 static void stop(void)
 {
 	inode_table_free(table);
-	close(root);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	scratch_remove();
 }
 
 static void make_file(const char *name)

@@ -1,0 +1,276 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+#
+# -o supervise: the process that serves the mount is killed, and another takes over. Programs see a pause and nothing else:
+# no error, nothing lost, nothing done twice.
+#
+# ci: exclusive
+# limit: 900
+# test-limit: 240
+
+load ../support/helpers
+
+setup() {
+	default_setup
+	requires_root
+	[ -z "$TRANSPORT" ] || skip "there is no supervision of FUSE over io_uring"
+	LOAD='' KILLER=''
+}
+
+teardown() {
+	: >"$WORK/stop"
+	for pid in $LOAD $KILLER; do kill "$pid" 2>/dev/null || true; done
+	default_teardown
+}
+
+mount_supervised() {
+	mount_fs supervise
+	SUPERVISOR=$(stat_of supervisor_pid)
+	[ "$(stat_of worker_restarts)" = 0 ]
+}
+
+# A signal for the worker; returns when another one answers.
+kill_worker() { # [SIGNAL]
+	local before
+	before=$(stat_of worker_restarts)
+	kill "-${1:-KILL}" "$(stat_of worker_pid)"
+	for _ in {1..200}; do
+		[[ $(stat_of worker_restarts 2>/dev/null) != "$((before + 1))" ]] || return 0
+		sleep 0.01
+	done
+	echo "no other worker has taken over"
+	return 1
+}
+
+# Kills the worker so many times, or as KILLS says, each after 5 to 150 ms, while the command runs again and again. It must never fail.
+survives() { # KILLS COMMAND...
+	local kills=${KILLS:-$1} i
+	shift
+	rm -f "$WORK/stop"
+	(
+		until [[ -e $WORK/stop ]]; do "$@" || exit 1; done
+	) >"$WORK/load.out" 2>&1 3>&- 4>&- &
+	LOAD=$!
+	for ((i = 0; i < kills; i++)); do
+		sleep "0.$(printf %03d "$((RANDOM % 145 + 5))")"
+		kill_worker
+	done
+	: >"$WORK/stop"
+	wait "$LOAD" || {
+		tail -n 20 "$WORK/load.out"
+		return 1
+	}
+	LOAD=
+	[ "$(stat_of worker_restarts)" -ge "$kills" ]
+}
+
+# One round of every kind of change of names, with a look at each.
+names_round() {
+	within 60 bash -ec '
+		d=$1/names
+		mkdir "$d"
+		echo a >"$d/a"
+		ln "$d/a" "$d/b"
+		mv "$d/b" "$d/c"
+		ln -s nowhere "$d/l"
+		[ "$(ls "$d" | xargs)" = "a c l" ]
+		mv "$d/a" "$d/z"
+		[ "$(stat -c %h "$d/z")" = 2 ]
+		rm "$d/z"
+		[ "$(cat "$d/c")" = a ] && [ "$(stat -c %h "$d/c")" = 1 ]
+		mkdir "$d/sub"
+		rmdir "$d/sub"
+		(set -C && echo new >"$d/excl")
+		setfattr -n user.a -v 1 "$d/c"
+		setfattr -x user.a "$d/c"
+		mknod "$d/fifo" p
+		rm "$d/fifo"
+		truncate -s 10000 "$d/c"
+		[ "$(stat -c %s "$d/c")" = 10000 ]
+		rm -r "$d"
+		[ ! -e "$d" ]' - "$MNT"
+}
+
+verify_round() { # FIO-OPTION...
+	within 120 fio --name=verify --directory="$MNT" --size=4M --bs=4k --rw=randwrite --verify=crc32c --do_verify=1 \
+		--verify_fatal=1 --verify_state_save=0 --output="$WORK/fio" "$@"
+}
+
+insert_round() {
+	local n
+	n=$(($(cat "$WORK/rows") + 1))
+	within 60 sqlite3 "$MNT/db" "PRAGMA synchronous=FULL; INSERT INTO t VALUES($n)" || return
+	echo "$n" >"$WORK/rows"
+}
+
+append_round() {
+	local n
+	n=$(($(cat "$WORK/lines") + 1))
+	within 60 sh -c 'printf "%06d\n" "$2" >>"$1/log"' - "$MNT" "$n" || return
+	echo "$n" >"$WORK/lines"
+}
+
+tree_round() {
+	within 60 tar -xf "$WORK/tree.tar" -C "$MNT" && within 60 diff -r "$WORK/tree" "$MNT/tree" && within 60 rm -r "$MNT/tree"
+}
+
+@test "open files, deleted ones too, and working directories outlive the worker" {
+	local text
+	mount_supervised
+	within 10 sh -c 'mkdir "$1/dir" && echo kept >"$1/file" && echo gone >"$1/deleted"' - "$MNT"
+	exec 7<>"$MNT/file" 8<>"$MNT/deleted"
+	rm "$MNT/deleted"
+	cd "$MNT/dir"
+	kill_worker
+	kill_worker
+	read -r -t 10 text <&7
+	[ "$text" = kept ]
+	read -r -t 10 text <&8
+	[ "$text" = gone ]
+	echo more >&8
+	echo more >&7
+	within 10 sync "$MNT/file"
+	[ "$(within 10 cat "$MNT/file" | xargs)" = 'kept more' ]
+	within 10 sh -c 'echo here >file && [ "$(cat file)" = here ] && [ "$(cat /proc/self/fd/8 | xargs)" = "gone more" ]'
+	cd /
+	exec 7>&- 8>&-
+	umount_fs
+	[ "$(cat "$SRC/file" | xargs)" = 'kept more' ]
+	[ "$(cat "$SRC/dir/file")" = here ]
+	[ ! -e "$SRC/deleted" ]
+}
+
+@test "a directory that is being listed is listed whole" {
+	local names=()
+	mount_supervised
+	within 20 sh -c 'mkdir "$1/d" && cd "$1/d" && seq -f "name-%g" 3000 | xargs touch' - "$MNT"
+	# find reads a part, waits for who reads what it writes, and goes on after the worker has gone.
+	within 60 find "$MNT/d" -type f -printf '%f\n' | {
+		for _ in {1..10}; do
+			read -r name
+			names+=("$name")
+		done
+		kill_worker
+		mapfile -t -O 10 names
+		printf '%s\n' "${names[@]}"
+	} >"$WORK/names"
+	[ "$(sort -u "$WORK/names" | wc -l)" = 3000 ]
+	[ "$(wc -l <"$WORK/names")" = 3000 ]
+}
+
+@test "written and verified while workers are killed: buffered with fsync, direct by libaio" {
+	mount_supervised
+	survives 7 verify_round --numjobs=2 --fsync=4
+	survives 7 verify_round --numjobs=2 --direct=1 --ioengine=libaio --iodepth=16
+}
+
+@test "names are made, moved and taken away once while workers are killed" {
+	mount_supervised
+	survives 14 names_round
+	[ -z "$(within 10 ls -A "$MNT")" ]
+}
+
+@test "beside others who change the source, whose changes the dead worker was about to tell" {
+	mount_fs supervise sharing=shared
+	(until [[ -e $WORK/stop ]]; do touch "$SRC/other" "$SRC/another" && rm "$SRC/other" "$SRC/another"; done) 3>&- 4>&- &
+	KILLER=$!
+	survives 14 names_round
+	wait "$KILLER"
+	KILLER=
+	[ -z "$(within 10 ls -A "$MNT")" ]
+	touch "$SRC/new"
+	for _ in {1..100}; do
+		if within 10 test -e "$MNT/new"; then return 0; fi
+		sleep 0.05
+	done
+	false
+}
+
+@test "a tree is unpacked, compared and removed while workers are killed" {
+	mkdir -p "$WORK/tree/sub"
+	for i in {1..60}; do head -c "$((i * 700))" /dev/urandom >"$WORK/tree/sub/$i"; done
+	tar -C "$WORK" -cf "$WORK/tree.tar" tree
+	mount_supervised
+	survives 7 tree_round
+}
+
+@test "every acknowledged transaction is there, and every line once" {
+	mount_supervised
+	within 20 sqlite3 "$MNT/db" 'PRAGMA journal_mode=WAL; CREATE TABLE t(i INTEGER PRIMARY KEY)'
+	echo 0 >"$WORK/rows"
+	survives 7 insert_round
+	[ "$(within 20 sqlite3 "$MNT/db" 'SELECT count(*) FROM t; PRAGMA integrity_check' | xargs)" = "$(cat "$WORK/rows") ok" ]
+	echo 0 >"$WORK/lines"
+	survives 7 append_round
+	seq -f %06g "$(cat "$WORK/lines")" | cmp - "$MNT/log"
+}
+
+@test "stats tell of it, and the daemon is the supervisor" {
+	mount_supervised
+	[ "$(stat_of pid)" = "$SUPERVISOR" ]
+	[ "$(stat_of worker_pid)" != "$SUPERVISOR" ]
+	kill_worker
+	[ "$(stat_of supervisor_pid)" = "$SUPERVISOR" ]
+	[ "$(stat_of worker_restarts)" = 1 ]
+	[ "$(stat_of takeover.longest_microseconds)" -gt 0 ]
+}
+
+@test "a signal ends both, after a take-over too" {
+	mount_supervised
+	kill_worker
+	kill -TERM "$SUPERVISOR"
+	wait_no_daemon "$MNT" 20
+	run ! is_mounted "$MNT"
+}
+
+@test "a worker that crashes again and again is given up, and the mount taken down" {
+	mount_supervised
+	within 10 touch "$MNT/file"
+	for _ in {1..5}; do kill_worker SEGV; done
+	kill -SEGV "$(stat_of worker_pid)"
+	wait_no_daemon "$MNT" 20
+	run ! is_mounted "$MNT"
+	[ -e "$SRC/file" ]
+}
+
+@test "without its supervisor the worker goes on, and ends with the mount" {
+	mount_supervised
+	kill -KILL "$SUPERVISOR"
+	within 10 sh -c 'echo x >"$1/file" && [ "$(cat "$1/file")" = x ]' - "$MNT"
+	within 30 umount "$MNT"
+	wait_no_daemon "$MNT" 20
+	[ "$(cat "$SRC/file")" = x ]
+}
+
+lock() { # VERB...
+	within 20 "$BUILD/tests/lock_tool" "$@"
+}
+
+@test "locks taken in the source outlive the worker, and so do those who wait for them" {
+	local kind holder
+	mount_fs supervise posix_locks flock
+	within 10 touch "$MNT/file"
+	for kind in flock posix ofd; do
+		"$BUILD/tests/lock_tool" hold "$kind" w "$MNT/file" >"$WORK/held" 2>&1 3>&- 4>&- &
+		holder=$!
+		until grep -q held "$WORK/held"; do sleep 0.02; done
+		"$BUILD/tests/lock_tool" wait "$kind" w "$MNT/file" >"$WORK/waiter" 2>&1 3>&- 4>&- &
+		LOAD=$!
+		until grep -q waiting "$WORK/waiter"; do sleep 0.02; done
+		sleep 0.1
+		kill_worker
+		run -1 lock try "${kind/posix/ofd}" w "$SRC/file"
+		run -1 lock try "$kind" w "$MNT/file"
+		kill_worker
+		run -1 lock try "$kind" w "$MNT/file"
+		[ "$(cat "$WORK/waiter")" = waiting ]
+		kill -KILL "$holder"
+		wait "$LOAD"
+		grep -q got "$WORK/waiter"
+		for _ in {1..100}; do
+			if lock try "$kind" w "$MNT/file"; then continue 2; fi
+			sleep 0.05
+		done
+		false
+	done
+}
