@@ -21,6 +21,7 @@ INCDIR    := $(PREFIX)/include
 MANDIR    := $(PREFIX)/share/man
 # mount(8) looks for helpers in /sbin (and /sbin/fs.d, /sbin/fs) and nowhere else.
 HELPERDIR := /sbin
+UNITDIR   := $(PREFIX)/lib/systemd/system
 DESTDIR   :=
 # Comma list for -fsanitize, e.g. address,undefined.
 SANITIZE  :=
@@ -88,7 +89,7 @@ endif
 
 CORE_DIRS   := cmd control supervise fs loop transport coalesce stats base
 BATCHIO_SRC := $(sort $(wildcard src/batchio/*.c))
-CORE_SRC    := $(sort $(wildcard src/options.c src/serve.c src/mountpoint.c src/report.c $(CORE_DIRS:%=src/%/*.c)))
+CORE_SRC    := $(sort $(filter-out src/main.c,$(wildcard src/*.c)) $(wildcard $(CORE_DIRS:%=src/%/*.c)))
 TOOL_SRC    := $(sort $(wildcard tests/support/*_tool.c))
 SUPPORT_SRC := $(filter-out $(TOOL_SRC),$(sort $(wildcard tests/support/*.c)))
 BENCH_SRC   := $(sort $(wildcard tests/bench/*_tool.c))
@@ -288,7 +289,7 @@ D := $(DESTDIR)
 
 install: all
 	install -d '$(D)$(BINDIR)' '$(D)$(LIBDIR)/pkgconfig' '$(D)$(INCDIR)' '$(D)$(HELPERDIR)' \
-		'$(D)$(MANDIR)/man3' '$(D)$(MANDIR)/man8'
+		'$(D)$(MANDIR)/man3' '$(D)$(MANDIR)/man8' '$(D)$(UNITDIR)'
 	install -m 755 $(PROGRAM) '$(D)$(BINDIR)/batchiofs'
 	install -m 644 $(LIB_A) '$(D)$(LIBDIR)/'
 	install -m 755 $(LIB_REAL) '$(D)$(LIBDIR)/'
@@ -300,6 +301,8 @@ install: all
 		$(fill_helper) mount/$$helper.batchiofs >'$(D)$(HELPERDIR)/'$$helper.batchiofs && \
 		chmod 755 '$(D)$(HELPERDIR)/'$$helper.batchiofs && \
 		ln -sf $$helper.batchiofs '$(D)$(HELPERDIR)/'$$helper.fuse.batchiofs || exit 1; done
+	$(fill_helper) mount/batchiofs@.service >'$(D)$(UNITDIR)/batchiofs@.service'
+	chmod 644 '$(D)$(UNITDIR)/batchiofs@.service'
 	install -m 644 mount/batchiofs.8 mount/mount.batchiofs.8 '$(D)$(MANDIR)/man8/'
 	if [ -e mount/batchio.3 ]; then install -m 644 mount/batchio.3 '$(D)$(MANDIR)/man3/'; fi
 	if [ -z '$(D)' ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
@@ -312,7 +315,7 @@ uninstall:
 		'$(D)$(HELPERDIR)/mount.batchiofs' '$(D)$(HELPERDIR)/mount.fuse.batchiofs' \
 		'$(D)$(HELPERDIR)/umount.batchiofs' '$(D)$(HELPERDIR)/umount.fuse.batchiofs' \
 		'$(D)$(MANDIR)/man8/batchiofs.8' '$(D)$(MANDIR)/man8/mount.batchiofs.8' \
-		'$(D)$(MANDIR)/man3/batchio.3'
+		'$(D)$(MANDIR)/man3/batchio.3' '$(D)$(UNITDIR)/batchiofs@.service'
 	if [ -z '$(D)' ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean:

@@ -12,8 +12,10 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mountinfo.h"
+#include "base/notify.h"
 #include "base/terminal.h"
 #include "cmd/cmd.h"
+#include "hand_over.h"
 #include "options.h"
 #include "serve.h"
 
@@ -129,6 +131,7 @@ static void foreground_ready(void *user)
 	const char *mountpoint = user;
 
 	log_info("%s is mounted", mountpoint);
+	notify_ready();
 }
 
 /* Waits for the daemon to be ready or to end; then asks the mount something, as programs will. An
@@ -211,12 +214,33 @@ static int mount_verb(int argc, char **argv)
 	return status;
 }
 
+/* In the place of another program, with its words. */
+static int go_on(int argc, char **argv, struct state *state)
+{
+	struct options options;
+	int status = options_parse(&options, argc, argv) ? EXIT_USAGE : EXIT_OK;
+
+	if (!status)
+		status = serve_on(&options, state);
+	else if (!state->trial)
+		hand_over_back(&options, state);
+	options_free(&options);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
+	int status;
+	struct state *state = hand_over_taken(&status);
+
+	if (state || status)
+		return state ? go_on(argc, argv, state) : status;
 	if (argc > 1 && !strcmp(argv[1], "stats"))
 		return cmd_stats(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "umount"))
 		return cmd_umount(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "upgrade"))
+		return cmd_upgrade(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "bench"))
 		return cmd_bench(argc - 1, argv + 1);
 	return mount_verb(argc, argv);

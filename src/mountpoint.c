@@ -150,6 +150,22 @@ int mountpoint_mount(struct mountpoint *point)
 	return EXIT_OK;
 }
 
+int mountpoint_inherit(
+	struct mountpoint *point, int device, unsigned major, unsigned minor, uint64_t id)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/fd/%d", device);
+	if (fuse_session_mount(point->session, path))
+		return EXIT_SYSTEM;
+	if (mountinfo_of_device(major, minor, &point->mount)) {
+		log_error("%s: it is not mounted any more", point->path);
+		return EXIT_MOUNT;
+	}
+	point->id = id;
+	return EXIT_OK;
+}
+
 static void set_bdi(const struct mountpoint *point, const char *name, unsigned value)
 {
 	char path[128];

@@ -27,6 +27,12 @@ bool mountpoint_has_option(const char *list, const char *name);
 int mountpoint_prepare(struct mountpoint *point, struct fs *fs);
 /* Mounts. On failure nothing is mounted. An exit status. */
 int mountpoint_mount(struct mountpoint *point);
+/*
+ * Goes on with the mount of another program in this process: its device, its numbers, its unique
+ * one. Asks nothing of what is mounted. An exit status.
+ */
+int mountpoint_inherit(
+	struct mountpoint *point, int device, unsigned major, unsigned minor, uint64_t id);
 /* Sets what the kernel lets us set of the mount, where rights allow. */
 void mountpoint_tune(const struct mountpoint *point);
 /*

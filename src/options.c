@@ -79,7 +79,9 @@ static const struct option_def table[] = {
 		"still shared (not with sharing=exclusive)"},
 	{"supervise", FLAG, AT(supervise), 0, 0, NULL,
 		"the mount outlives the process that serves it: another one takes over (Linux "
-		"6.9)"},
+		"6.9; root's mounts do, unless by transport=ring)"},
+	{"nosupervise", FLAG, AT(nosupervise), 0, 0, NULL,
+		"one process, with which the mount ends"},
 	{"attr_timeout", SECONDS, AT(attr_timeout), 0, 0, NULL,
 		"seconds that the kernel may keep attributes (shared: 1, for good where watched; "
 		"exclusive: for good)"},
@@ -351,6 +353,7 @@ int options_parse(struct options *options, int argc, char **argv)
 
 	(void)argc;
 	memset(options, 0, sizeof(*options));
+	options->argv = argv;
 	options->queue_depth = 256;
 	options->attr_timeout = options->entry_timeout = -1; /* not given */
 	while (*next && !error) {
@@ -393,6 +396,7 @@ enum {
 	HAS_PASSTHROUGH = 1 << 8,
 	HAS_SUPERVISE = 1 << 9,
 	HAS_RING = 1 << 10,
+	HAS_NOSUPERVISE = 1 << 11,
 };
 
 /* The first that holds is told: those that no sharing would mend come first. */
@@ -418,6 +422,8 @@ static const struct {
 	{HAS_EXCLUSIVE | HAS_FLOCK,
 		"flock does not go with sharing=exclusive: locks are forwarded for those who share "
 		"the source"},
+	{HAS_SUPERVISE | HAS_NOSUPERVISE,
+		"supervise does not go with nosupervise: one of them is meant"},
 	{HAS_SUPERVISE | HAS_RING,
 		"supervise does not go with transport=ring: there the kernel hands out nothing "
 		"again"},
@@ -450,6 +456,7 @@ int options_check(const struct options *options, bool exclusive)
 		(options->posix_locks ? HAS_POSIX_LOCKS : 0) | (options->flock ? HAS_FLOCK : 0) |
 		(options->passthrough ? HAS_PASSTHROUGH : 0) |
 		(options->supervise ? HAS_SUPERVISE : 0) |
+		(options->nosupervise ? HAS_NOSUPERVISE : 0) |
 		(options->transport == TRANSPORT_RING ? HAS_RING : 0) |
 		(options->cache == CACHE_NONE ? HAS_CACHE_NONE : 0) | (geteuid() ? HAS_NO_ROOT : 0);
 

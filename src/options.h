@@ -39,8 +39,10 @@ struct options {
 	bool posix_locks;
 	bool flock;
 	bool passthrough;
-	bool supervise;
+	bool supervise; /* neither: where it can be had, and it costs nothing else */
+	bool nosupervise;
 	bool noallow_other; /* root mounts allow others unless told not to */
+	char **argv; /* all words */
 	const char *source; /* of argv */
 	const char *mountpoint;
 	char *mount_options; /* comma-separated, for libfuse and the kernel; escaped as it wants it

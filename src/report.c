@@ -16,11 +16,12 @@
 static void write_board(FILE *out, const struct supervise_board *board)
 {
 	fprintf(out,
-		"supervisor_pid %d\nworker_pid %d\nworker_restarts %u\n"
+		"supervisor_pid %d\nworker_pid %d\nworker_restarts %u\nupgrades %u\n"
 		"takeover.last_microseconds %" PRId64 "\ntakeover.longest_microseconds %" PRId64
 		"\n",
 		atomic_load(&board->supervisor), getpid(), atomic_load(&board->restarts),
-		atomic_load(&board->pause_ns) / 1000, atomic_load(&board->longest_ns) / 1000);
+		atomic_load(&board->upgrades), atomic_load(&board->pause_ns) / 1000,
+		atomic_load(&board->longest_ns) / 1000);
 }
 
 void report(FILE *out, const struct report *r)

@@ -16,120 +16,23 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mountinfo.h"
+#include "base/reserve.h"
 #include "cmd/cmd.h"
-#include "control/claim.h"
-#include "control/control.h"
 #include "fs/lock.h"
-#include "fs/remote.h"
 #include "fs/watch.h"
-#include "mountpoint.h"
+#include "hand_over.h"
+#include "plan.h"
 #include "report.h"
-#include "supervise/supervise.h"
-#include "transport/ring.h"
+#include "server.h"
 
-/* The most that libfuse 3.14 takes in one message. */
-#define MAX_WRITE (1u << 20)
-/* Standard calls block their loop, so there are more loops than processors. */
-#define STANDARD_LOOPS 8
-/* Seconds that names and attributes are kept: where nobody else changes them, and where nobody
- * tells of changes. */
-#define FOREVER       1e9
-#define SHORT_SECONDS 1.0
 /* The kernel sends its first request at once. */
 #define INIT_MS 5000
 
-struct server {
-	const struct options *options;
-	const char *source;
-	const char *mountpoint;
-	bool exclusive; /* sharing, auto resolved */
-	struct stat seen; /* the source, when that was done */
-	bool remote; /* the source is another host's, or another daemon's */
-	bool uring;
-	unsigned loops;
-	struct fs fs;
-	struct mountpoint point;
-	struct claim claim;
-	struct control control;
-	struct supervise supervise; /* board NULL: nobody takes over */
-	serve_ready *ready;
-	void *ready_user;
-	int signal_fd;
-	struct awake_means awake;
-	bool unmounting;
-};
-
-/* ---- what to run ---- */
-
-/* Fixes backend and number of loops. An exit status. */
-static int choose_backend(struct server *server)
-{
-	const struct options *options = server->options;
-	struct batchio_error error;
-	struct batchio *probe = NULL;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (options->backend != BACKEND_STANDARD) {
-		probe = batchio_new_uring(options->queue_depth, 0, &error);
-		if (!probe && options->backend == BACKEND_URING) {
-			log_error("backend=uring: %s; backend=standard works without io_uring",
-				error.text);
-			return EXIT_MOUNT;
-		}
-		if (!probe)
-			log_warning("backend=auto: taking the standard backend: %s", error.text);
-	}
-	server->uring = probe != NULL;
-	batchio_close(probe);
-	server->loops = options->loops;
-	if (!server->loops && server->uring)
-		server->loops = cpus < 2 ? 2 : cpus > 4 ? 4 : (unsigned)cpus;
-	else if (!server->loops)
-		server->loops = STANDARD_LOOPS;
-	return EXIT_OK;
-}
-
-/* Whether the device is a batchiofs mount. */
-static bool is_batchiofs(dev_t dev)
-{
-	struct mount_entry mount;
-
-	return !mountinfo_of_device(major(dev), minor(dev), &mount) &&
-	       mountinfo_is_batchiofs(&mount);
-}
-
-/*
- * Fixes what sharing=auto means: exclusive over the source itself, since then nobody reaches the
- * source by its path but through us; save for a file system of several hosts, or who asks for locks
- * against others, or lets the kernel write. Over what a batchiofs mount shows it is exclusive too,
- * which is refused later: a second mount at the same place was not meant. An exit status.
- */
-static int choose_sharing(struct server *server)
-{
-	const struct options *options = server->options;
-	_cleanup_fd int fd = open(server->source, O_PATH | O_CLOEXEC);
-	struct stat source;
-	struct stat point;
-
-	if (fd < 0 || fstat(fd, &source) || stat(server->mountpoint, &point)) {
-		log_error("cannot look at %s and %s: %s", server->source, server->mountpoint,
-			strerror(errno));
-		return EXIT_USAGE;
-	}
-	server->seen = source;
-	server->remote = remote_source(fd);
-	server->exclusive = options->sharing == SHARING_EXCLUSIVE;
-	if (options->sharing == SHARING_AUTO)
-		server->exclusive =
-			source.st_dev == point.st_dev && source.st_ino == point.st_ino &&
-			(!server->remote || is_batchiofs(source.st_dev)) && !options->posix_locks &&
-			!options->flock && !options->passthrough;
-	return options_check(options, server->exclusive) ? EXIT_USAGE : EXIT_OK;
-}
+/* ---- the source ---- */
 
 /*
  * Once the source is open and before it may be mounted over. Where another mount has come between
- * choose_sharing() and the opening, what was opened is not what was looked at. An exit status.
+ * plan_sharing() and the opening, what was opened is not what was looked at. An exit status.
  */
 static int claim_source(struct server *server)
 {
@@ -151,86 +54,6 @@ static int claim_source(struct server *server)
 	return claim_take(&server->claim, &wish) ? EXIT_MOUNT : EXIT_OK;
 }
 
-/* What was given wins. */
-static double seconds(double given, double otherwise)
-{
-	return given < 0 ? otherwise : given;
-}
-
-/*
- * Opens without a message need a daemon that may open whatever the kernel lets its users open: an
- * ordinary user's may not.
- */
-static bool no_opens(const struct server *server)
-{
-	const struct options *options = server->options;
-
-	return options->opens == OPENS_NONE ||
-	       (options->opens == OPENS_AUTO && server->exclusive && geteuid() == 0 &&
-		       options->cache != CACHE_NONE);
-}
-
-static struct fs_config fs_config(const struct server *server)
-{
-	const struct options *options = server->options;
-	double unwatched = server->exclusive ? FOREVER : SHORT_SECONDS;
-
-	return (struct fs_config){
-		.attr_timeout = seconds(options->attr_timeout, unwatched),
-		.entry_timeout = seconds(options->entry_timeout, unwatched),
-		/* Nobody tells of a mapping that the kernel writes through. */
-		.attr_watched = seconds(options->attr_timeout,
-			options->passthrough ? SHORT_SECONDS : WATCH_SECONDS),
-		.entry_watched = seconds(options->entry_timeout, WATCH_SECONDS),
-		.watch = !server->exclusive && options->watch != WATCH_NONE,
-		.fsync_data = options->fsync == FSYNC_DATA,
-		.posix_locks = options->posix_locks,
-		.flock = options->flock,
-		.keep_atime = mountpoint_has_option(options->mount_options, "ro") ||
-			      mountpoint_has_option(options->mount_options, "noatime"),
-		.direct_io_all = options->cache == CACHE_NONE,
-		.exclusive = server->exclusive,
-		.writeback = options->cache == CACHE_WRITEBACK ||
-			     (options->cache == CACHE_AUTO && server->exclusive),
-		.no_opens = no_opens(server),
-		.passthrough = options->passthrough,
-		.supervised = options->supervise,
-		.read_only = mountpoint_has_option(options->mount_options, "ro"),
-		.no_statx = mountpoint_has_option(options->mount_options, "allow_root"),
-		.privileged = geteuid() == 0,
-		/* A request more than we work on at once is better queued in the kernel. */
-		.max_background = options->queue_depth > 16 ? options->queue_depth : 16,
-		.max_write = MAX_WRITE,
-	};
-}
-
-/* Why requests cannot come by FUSE over io_uring, or NULL. */
-static const char *no_ring(const struct server *server)
-{
-	const struct options *options = server->options;
-
-	if (!server->uring)
-		return "backend=standard does without io_uring";
-	/* The kernel gives a request to a loop before that has time for it. */
-	if (server->remote)
-		return "a request that waits for another host would hold up others behind it";
-	if (options->posix_locks || options->flock)
-		return "locks that wait would keep its places from other requests";
-	return ring_missing();
-}
-
-static bool want_ring(const struct server *server)
-{
-	const char *reason;
-
-	if (server->options->transport != TRANSPORT_RING)
-		return false;
-	reason = no_ring(server);
-	if (reason)
-		log_warning("transport=ring: %s; requests come by /dev/fuse", reason);
-	return !reason;
-}
-
 static bool is_supervised(const struct server *server)
 {
 	return server->supervise.board != NULL;
@@ -241,13 +64,13 @@ static int start_loops(struct server *server)
 	struct loop_group_config config = {
 		.loops = server->loops,
 		.depth = server->options->queue_depth,
-		.payload = MAX_WRITE,
+		.payload = server->fs.config.max_write,
 		/* What a loop waits for there may never come. */
 		.careful = server->remote,
 		.uring = server->uring,
 		.lasting = is_supervised(server),
 		.device = fuse_session_fd(server->point.session),
-		.ring = want_ring(server),
+		.ring = plan_ring(server),
 		.ring_loops = server->options->loops,
 		.awake = server->awake,
 		.hooks = {.dispatch = fs_dispatch, .turn_end = fs_turn_end, .user = &server->fs},
@@ -405,7 +228,9 @@ static int work(void *user, bool again)
 	if (!status)
 		status = start_loops(server);
 	if (status) {
-		mountpoint_detach(&server->point);
+		/* The supervisor has other ways. */
+		if (!is_supervised(server) || supervise_orphaned(&server->supervise))
+			mountpoint_detach(&server->point);
 		return status;
 	}
 	if (!again)
@@ -440,7 +265,10 @@ static void supervisor_ready(void *user)
 {
 	struct server *server = user;
 
-	server->ready(server->ready_user);
+	if (server->state)
+		hand_over_done(server);
+	else
+		server->ready(server->ready_user);
 }
 
 /* An exit status. */
@@ -452,11 +280,48 @@ static int supervise_mount(struct server *server)
 	supervise->work = work;
 	supervise->ready = supervisor_ready;
 	supervise->signalled = take_signal;
+	supervise->may_replace = hand_over_may;
+	supervise->replace = hand_over_go;
+	supervise->give_back = hand_over_failed;
+	supervise->again = server->state != NULL;
 	supervise->signal_fd = server->signal_fd;
 	supervise->user = server;
+	if (server->state) {
+		supervise->foreign = server->state->open;
+		supervise->nforeign = server->state->n_open;
+	}
 	status = supervise_run(supervise);
 	mountpoint_detach(&server->point);
 	return status;
+}
+
+/* In the worker, asked by the control socket; see control.h. */
+static bool take_upgrade(const char *program, int client, char *text, size_t size, void *user)
+{
+	struct server *server = user;
+
+	if (!is_supervised(server))
+		snprintf(text, size,
+			"the mount is not supervised (nosupervise, transport=ring, or "
+			"not root's)");
+	else if (supervise_orphaned(&server->supervise))
+		snprintf(text, size, "its supervisor is dead");
+	else if (!atomic_load(&server->fs.resends))
+		snprintf(text, size, "this kernel cannot hand out requests again (Linux 6.9 can)");
+	else if (program[0] != '/')
+		snprintf(text, size, "%.200s is no absolute path", program);
+	else if (supervise_ask(&server->supervise, program, client))
+		return true;
+	else
+		snprintf(text, size, "another upgrade is under way");
+	return false;
+}
+
+static void set_control(struct server *server)
+{
+	server->control.stats = write_stats;
+	server->control.upgrade = take_upgrade;
+	server->control.user = server;
 }
 
 /* Mounts, and opens the control socket. On failure nothing is mounted. An exit status. */
@@ -471,8 +336,7 @@ static int mount_it(struct server *server)
 		&server->fs.own_dev, makedev(server->point.mount.major, server->point.mount.minor));
 	error = control_open(
 		&server->control, server->point.mount.major, server->point.mount.minor);
-	server->control.stats = write_stats;
-	server->control.user = server;
+	set_control(server);
 	if (error)
 		log_warning("no control socket, so no stats: %s", strerror(-error));
 	return EXIT_OK;
@@ -480,17 +344,28 @@ static int mount_it(struct server *server)
 
 static int open_supervise(struct server *server)
 {
-	int error = server->options->supervise ? supervise_open(&server->supervise) : 0;
+	int error = server->supervised ? supervise_open(&server->supervise) : 0;
 
 	if (error)
 		log_error("supervise: %s", strerror(-error));
 	return error ? EXIT_SYSTEM : EXIT_OK;
 }
 
-int serve(const struct options *options, const char *source, const char *mountpoint,
-	serve_ready *ready, void *user)
+/* Of what is supervised the tables shall be there for another program, too. */
+static int init_fs(struct server *server)
 {
-	struct server server = {
+	struct fs_config config = plan_fs(server);
+
+	umask(0);
+	if (server->supervised)
+		server->tables_fd = reserve_keep();
+	return fs_init(&server->fs, server->source, &config) ? EXIT_MOUNT : EXIT_OK;
+}
+
+static void init(struct server *server, const struct options *options, const char *source,
+	const char *mountpoint)
+{
+	*server = (struct server){
 		.options = options,
 		.source = source,
 		.mountpoint = mountpoint,
@@ -498,22 +373,47 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		.claim.fd = -1,
 		.control.listen_fd = -1,
 		.supervise = {.ready_fd = -1, .stop_fd = -1},
-		.ready = ready,
-		.ready_user = user,
+		.signal_fd = -1,
+		.tables_fd = -1,
+		.state_fd = -1,
+		.program_fd = -1,
 		.awake.fd = -1,
 	};
-	struct fs_config config;
-	int status = choose_sharing(&server);
+}
 
+static void finish(struct server *server)
+{
+	mountpoint_free(&server->point);
+	fs_destroy(&server->fs);
+	if (server->signal_fd >= 0)
+		close(server->signal_fd);
+	if (server->awake.fd >= 0)
+		close(server->awake.fd);
+	supervise_close(&server->supervise);
+	claim_release(&server->claim);
+	/* Last: its end tells `batchiofs umount` that all is closed. */
+	control_close(&server->control);
+}
+
+int serve(const struct options *options, const char *source, const char *mountpoint,
+	serve_ready *ready, void *user)
+{
+	struct server server;
+	int status;
+
+	init(&server, options, source, mountpoint);
+	server.ready = ready;
+	server.ready_user = user;
+	status = plan_sharing(&server);
 	if (!status)
-		status = choose_backend(&server);
+		status = plan_backend(&server);
 	if (status)
 		return status;
-	config = fs_config(&server);
-	umask(0);
+	server.supervised = plan_supervision(options);
 	/* The source first: once mounted over itself, its path leads to us. */
-	if (fs_init(&server.fs, source, &config))
-		return EXIT_MOUNT;
+	status = init_fs(&server);
+	if (status)
+		return status;
 	status = claim_source(&server);
 	if (!status)
 		fs_watch(&server.fs);
@@ -528,15 +428,95 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		status = mount_it(&server);
 	if (!status)
 		status = is_supervised(&server) ? supervise_mount(&server) : work(&server, false);
-	mountpoint_free(&server.point);
-	fs_destroy(&server.fs);
-	if (server.signal_fd >= 0)
-		close(server.signal_fd);
-	if (server.awake.fd >= 0)
-		close(server.awake.fd);
-	supervise_close(&server.supervise);
-	claim_release(&server.claim);
-	/* Last: its end tells `batchiofs umount` that all is closed. */
-	control_close(&server.control);
+	finish(&server);
+	return status;
+}
+
+/* ---- in the place of another program ---- */
+
+/* Its tables for ours. An exit status. */
+static int inherit_tables(struct server *server)
+{
+	const struct state *state = server->state;
+	int error = 0;
+
+	for (size_t i = 0; i < state->n_tables && !error; i++) {
+		const struct state_table *table = &state->tables[i];
+
+		error = reserve_inherit(
+			(int)state->tables_fd, table->name, table->size, (off_t)table->offset);
+		if (error)
+			log_error("its table of %s: %s", table->name,
+				error == -EINVAL   ? "of another form than this program's"
+				: error == -ENOENT ? "this program has none"
+						   : strerror(-error));
+	}
+	if (!error) {
+		error = reserve_inherited((int)state->tables_fd);
+		if (error)
+			log_error("this program has a table that it has not");
+	}
+	server->tables_fd = (int)state->tables_fd;
+	return error ? EXIT_SYSTEM : EXIT_OK;
+}
+
+/* All that is the other one's, once ours is as it is before a mount. An exit status. */
+static int inherit(struct server *server)
+{
+	const struct state *state = server->state;
+	int status;
+
+	if (state->lasting != inode_lasting(server->fs.inodes)) {
+		log_error("its inode numbers are of another kind than this program's");
+		return EXIT_SYSTEM;
+	}
+	status = mountpoint_inherit(&server->point, (int)state->device_fd, (unsigned)state->major,
+		(unsigned)state->minor, (uint64_t)state->mount_id);
+	if (status)
+		return status;
+	atomic_store(&server->fs.own_dev, makedev(state->major, state->minor));
+	server->claim.fd = (int)state->claim_fd;
+	snprintf(server->claim.path, sizeof(server->claim.path), "%s", state->claim);
+	control_inherit(&server->control, (int)state->control_fd, state->control);
+	set_control(server);
+	return inherit_tables(server);
+}
+
+int serve_on(const struct options *options, struct state *state)
+{
+	struct server server;
+	int status;
+
+	init(&server, options, state->source, state->mountpoint);
+	server.state = state;
+	server.exclusive = state->exclusive;
+	server.remote = state->remote;
+	server.uring = state->uring;
+	server.loops = (unsigned)state->loops;
+	server.supervised = true;
+	status = init_fs(&server);
+	if (!status) {
+		fs_watch(&server.fs);
+		if (options->idle == IDLE_AUTO)
+			server.awake = awake_open();
+		server.signal_fd = block_signals();
+		status = server.signal_fd < 0 ? EXIT_SYSTEM : open_supervise(&server);
+	}
+	if (!status)
+		status = mountpoint_prepare(&server.point, &server.fs);
+	if (!status)
+		status = inherit(&server);
+	if (!status && state->trial)
+		printf("%s\n", STATE_READY);
+	/* Nothing of it is this process's to take away. */
+	if (state->trial) {
+		fflush(NULL);
+		_exit(status);
+	}
+	if (!status)
+		status = supervise_mount(&server);
+	else
+		hand_over_back(options, state);
+	finish(&server);
 	return status;
 }

@@ -8,6 +8,7 @@
 
 #include "fs/fs.h"
 #include "options.h"
+#include "state.h"
 
 /* Called once, when the mount answers requests. */
 typedef void serve_ready(void *user);
@@ -19,5 +20,11 @@ typedef void serve_ready(void *user);
  */
 int serve(const struct options *options, const char *source, const char *mountpoint,
 	serve_ready *ready, void *user);
+
+/*
+ * The same for a mount that another program has served in this process until now (hand_over.h).
+ * With state->trial it only finds out whether it could, says so, and ends the process.
+ */
+int serve_on(const struct options *options, struct state *state);
 
 #endif

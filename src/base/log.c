@@ -19,6 +19,11 @@ void log_to_syslog(void)
 	atomic_store(&to_syslog, true);
 }
 
+bool log_is_to_syslog(void)
+{
+	return atomic_load(&to_syslog);
+}
+
 /* Its socket is open no longer than that: processes that share their descriptors cannot share what
  * each remembers of one. */
 static void send_to_syslog(enum log_level level, const char *line)

@@ -8,6 +8,8 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdbool.h>
+
 /* syslog's levels that we use, so that callers need no syslog.h. */
 enum log_level {
 	LOG_LEVEL_ERROR = 3,
@@ -16,6 +18,7 @@ enum log_level {
 };
 
 void log_to_syslog(void);
+bool log_is_to_syslog(void);
 void log_message(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -8,13 +8,16 @@
  * number. Only root and the mounting user may connect (mode 0600, and the peer's uid is checked on
  * both sides).
  *
- * Protocol: the client sends a line, "stats" or "wait". The answer to "stats" is lines "name value"
- * and the end of the connection; "wait" has no answer: the connection ends with the daemon.
+ * Protocol: the client sends a line, "stats", "wait" or "upgrade PROGRAM". The answer to "stats" is
+ * lines "name value" and the end of the connection; "wait" has no answer: the connection ends with
+ * the daemon. That to "upgrade" comes when it is done: "upgraded VERSION-BEFORE VERSION
+ * MICROSECONDS", for which the mount did not answer, or "refused REASON".
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -34,12 +37,19 @@ struct control {
 	struct stat socket; /* there, to know it again */
 	int clients[CONTROL_CLIENTS]; /* -1: free */
 	void (*stats)(FILE *out, void *user); /* writes the lines of "stats" */
+	/*
+	 * "upgrade": this program shall take the place of ours. True: the client is answered, and
+	 * its descriptor closed, by who was told. False: text says why not.
+	 */
+	bool (*upgrade)(const char *program, int client, char *text, size_t size, void *user);
 	void *user;
 };
 
 /* Makes the socket of the mount with this device number. 0 or -errno; control_close() is harmless
  * after either. */
 int control_open(struct control *control, unsigned major, unsigned minor);
+/* Goes on with the socket that another program in this process has made; -1: with none. */
+void control_inherit(struct control *control, int fd, const char *path);
 void control_close(struct control *control);
 
 /* Descriptors to poll: fills up to 1 + CONTROL_CLIENTS entries, returns how many. */

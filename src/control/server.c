@@ -71,6 +71,18 @@ int control_open(struct control *control, unsigned major, unsigned minor)
 	return error;
 }
 
+void control_inherit(struct control *control, int fd, const char *path)
+{
+	control->listen_fd = fd;
+	control->owner = geteuid();
+	for (int i = 0; i < CONTROL_CLIENTS; i++)
+		control->clients[i] = -1;
+	control->address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	strncpy(control->address.sun_path, path, sizeof(control->address.sun_path) - 1);
+	if (fd < 0 || lstat(path, &control->socket))
+		control->socket = (struct stat){0};
+}
+
 static void drop(int *client)
 {
 	close(*client);
@@ -135,9 +147,25 @@ static void send_stats(struct control *control, int fd)
 		send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* Lets go of a client that is answered elsewhere. */
+static void upgrade(struct control *control, int *client, char *program)
+{
+	char text[256] = "this mount cannot", answer[sizeof(text) + 16];
+
+	program[strcspn(program, "\n")] = '\0';
+	if (control->upgrade &&
+		control->upgrade(program, *client, text, sizeof(text), control->user)) {
+		*client = -1;
+		return;
+	}
+	snprintf(answer, sizeof(answer), "refused %s\n", text);
+	send(*client, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void serve_client(struct control *control, int *client)
 {
-	char line[64];
+	static const char upgrading[] = "upgrade ";
+	char line[PATH_MAX + sizeof(upgrading)];
 	ssize_t n = recv(*client, line, sizeof(line) - 1, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -152,7 +180,10 @@ static void serve_client(struct control *control, int *client)
 		return;
 	if (!strcmp(line, "stats\n"))
 		send_stats(control, *client);
-	drop(client);
+	if (!strncmp(line, upgrading, strlen(upgrading)))
+		upgrade(control, client, line + strlen(upgrading));
+	if (*client >= 0)
+		drop(client);
 }
 
 void control_serve(struct control *control, const struct pollfd *fds, int n)

@@ -18,7 +18,7 @@ enum { DEVICES = 1 << 16 };
 /* Address space only: most mounts have one device. */
 int devices_init(struct devices *devices)
 {
-	devices->others = reserve_shared(LIST_SIZE);
+	devices->others = reserve_shared("devices", LIST_SIZE);
 	pthread_mutex_init(&devices->lock, NULL);
 	return devices->others ? 0 : -ENOMEM;
 }

@@ -52,7 +52,7 @@ int file_table_new(struct fs *fs, unsigned max_kept, struct file_table **out)
 	if (!table)
 		return -ENOMEM;
 	table->slots = reserve(FILE_SLOTS * sizeof(*table->slots));
-	table->marks = reserve_shared(FILE_SLOTS * sizeof(*table->marks));
+	table->marks = reserve_shared("files", FILE_SLOTS * sizeof(*table->marks));
 	if (!table->slots || !table->marks) {
 		free(table);
 		return -ENOMEM;

@@ -38,6 +38,7 @@ struct fs_config {
 	bool read_only;
 	bool passthrough; /* the kernel reads and writes the source itself, if it can */
 	bool supervised; /* another process goes on should this one die */
+	int inherited_fd; /* > 0: the source, as another program that served the mount opened it */
 	unsigned max_background;
 	size_t max_write;
 };

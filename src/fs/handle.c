@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -25,31 +26,37 @@ struct slot {
 	uint32_t uses;
 };
 
-struct handle_table {
-	struct slot *slots;
-	uint32_t capacity;
+/* Shared, as the slots are. */
+struct handle_head {
 	_Atomic uint32_t high; /* slots ever given out: those below may be looked at */
 	_Atomic uint64_t count;
-	pthread_mutex_t lock; /* of the free list, and of high's growth */
 	uint32_t free; /* slot number + 1 of the slot freed last, or 0 */
 	_Atomic uint64_t opened; /* handles, ever */
 };
 
+struct handle_table {
+	struct slot *slots;
+	uint32_t capacity;
+	pthread_mutex_t lock; /* of the free list, and of high's growth */
+	struct handle_head *head;
+};
+
 int handle_table_new(struct handle_table **out)
 {
-	struct handle_table *table = reserve_shared(sizeof(*table));
+	struct handle_table *table = calloc(1, sizeof(*table));
 
 	if (!table)
 		return -ENOMEM;
+	pthread_mutex_init(&table->lock, NULL);
+	table->head = reserve_shared("handles-head", sizeof(*table->head));
 	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !table->slots; n /= 2) {
-		table->slots = reserve_shared(n * sizeof(struct slot));
+		table->slots = reserve_shared("handles", n * sizeof(struct slot));
 		table->capacity = n;
 	}
-	if (!table->slots) {
-		munmap(table, sizeof(*table));
+	if (!table->slots || !table->head) {
+		handle_table_free(table);
 		return -ENOMEM;
 	}
-	pthread_mutex_init(&table->lock, NULL);
 	*out = table;
 	return 0;
 }
@@ -68,15 +75,20 @@ void handle_close(struct handle *handle)
 
 void handle_table_free(struct handle_table *table)
 {
+	uint32_t high = table && table->head ? table->head->high : 0;
+
 	if (!table)
 		return;
-	for (uint32_t i = 0; i < table->high; i++) {
+	for (uint32_t i = 0; i < high; i++) {
 		if (table->slots[i].handle.ino)
 			handle_close(&table->slots[i].handle);
 	}
-	munmap(table->slots, table->capacity * sizeof(struct slot));
+	if (table->slots)
+		munmap(table->slots, table->capacity * sizeof(struct slot));
+	if (table->head)
+		munmap(table->head, sizeof(*table->head));
 	pthread_mutex_destroy(&table->lock);
-	munmap(table, sizeof(*table));
+	free(table);
 }
 
 static struct slot *slot_alloc(struct handle_table *table)
@@ -85,14 +97,14 @@ static struct slot *slot_alloc(struct handle_table *table)
 	uint32_t high;
 
 	pthread_mutex_lock(&table->lock);
-	high = atomic_load_explicit(&table->high, memory_order_relaxed);
-	if (table->free) {
-		slot = &table->slots[table->free - 1];
-		table->free = slot->next_free;
+	high = atomic_load_explicit(&table->head->high, memory_order_relaxed);
+	if (table->head->free) {
+		slot = &table->slots[table->head->free - 1];
+		table->head->free = slot->next_free;
 	} else if (high < table->capacity) {
 		slot = &table->slots[high];
 		slot->handle.index = high;
-		atomic_store_explicit(&table->high, high + 1, memory_order_release);
+		atomic_store_explicit(&table->head->high, high + 1, memory_order_release);
 	}
 	pthread_mutex_unlock(&table->lock);
 	return slot;
@@ -137,9 +149,9 @@ struct handle *handle_new(
 	handle = &slot->handle;
 	handle_init(handle, access, variant);
 	handle->fh = (uint64_t)++slot->uses << 32 | handle->index;
-	handle->opened = atomic_fetch_add(&table->opened, 1);
+	handle->opened = atomic_fetch_add(&table->head->opened, 1);
 	atomic_store_explicit(&handle->fd[variant], fd, memory_order_relaxed);
-	atomic_fetch_add_explicit(&table->count, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&table->head->count, 1, memory_order_relaxed);
 	/* Last: who finds it sees all of the above. */
 	atomic_store_explicit(&handle->ino, ino, memory_order_release);
 	return handle;
@@ -150,7 +162,7 @@ struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t i
 	uint32_t index = (uint32_t)fh;
 	struct handle *handle;
 
-	if (ino == 0 || index >= atomic_load_explicit(&table->high, memory_order_acquire))
+	if (ino == 0 || index >= atomic_load_explicit(&table->head->high, memory_order_acquire))
 		return NULL;
 	handle = &table->slots[index].handle;
 	return atomic_load_explicit(&handle->ino, memory_order_acquire) == ino && handle->fh == fh
@@ -164,16 +176,16 @@ void handle_free(struct handle_table *table, struct handle *handle)
 
 	atomic_store_explicit(&handle->ino, 0, memory_order_release);
 	handle_close(handle);
-	atomic_fetch_sub_explicit(&table->count, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&table->head->count, 1, memory_order_relaxed);
 	pthread_mutex_lock(&table->lock);
-	slot->next_free = table->free;
-	table->free = handle->index + 1;
+	slot->next_free = table->head->free;
+	table->head->free = handle->index + 1;
 	pthread_mutex_unlock(&table->lock);
 }
 
 uint64_t handle_count(struct handle_table *table)
 {
-	return atomic_load_explicit(&table->count, memory_order_relaxed);
+	return atomic_load_explicit(&table->head->count, memory_order_relaxed);
 }
 
 int handle_some_fd(const struct handle *handle)
@@ -210,18 +222,18 @@ void handle_recover(
 	struct handle_table *table, bool (*is_right)(int fd, fuse_ino_t ino, void *arg), void *arg)
 {
 	pthread_mutex_init(&table->lock, NULL);
-	table->free = 0;
-	table->count = 0;
-	for (uint32_t n = table->high; n-- > 0;) {
+	table->head->free = 0;
+	table->head->count = 0;
+	for (uint32_t n = table->head->high; n-- > 0;) {
 		struct slot *slot = &table->slots[n];
 
 		slot->handle.index = n;
 		if (!slot->handle.ino) {
-			slot->next_free = table->free;
-			table->free = n + 1;
+			slot->next_free = table->head->free;
+			table->head->free = n + 1;
 			continue;
 		}
-		table->count++;
+		table->head->count++;
 		init_own(&slot->handle);
 		/* Who has read through the cache is not known any more, nor how far a stream has
 		   moved since that was noted. */
@@ -240,5 +252,5 @@ struct handle *handle_at(struct handle_table *table, uint32_t n)
 
 uint32_t handle_slots(const struct handle_table *table)
 {
-	return table->high;
+	return table->head->high;
 }

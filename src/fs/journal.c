@@ -35,7 +35,7 @@ struct journal {
 
 struct journal *journal_new(void)
 {
-	return reserve_shared(sizeof(struct journal));
+	return reserve_shared("journal", sizeof(struct journal));
 }
 
 void journal_free(struct journal *journal)

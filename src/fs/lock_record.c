@@ -8,7 +8,7 @@
 
 struct lock_records *lock_records_new(void)
 {
-	struct lock_records *records = reserve_shared(sizeof(*records));
+	struct lock_records *records = reserve_shared("locks", sizeof(*records));
 
 	if (records)
 		pthread_mutex_init(&records->lock, NULL);

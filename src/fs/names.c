@@ -25,7 +25,7 @@ struct name {
 int names_init(struct names *names)
 {
 	for (uint32_t n = CHUNKS_WANTED; n >= CHUNKS_LEAST && !names->arena; n /= 2) {
-		names->arena = reserve_shared((size_t)n * CHUNK);
+		names->arena = reserve_shared("names", (size_t)n * CHUNK);
 		names->capacity = n;
 	}
 	if (!names->arena)

@@ -319,7 +319,9 @@ static unsigned inode_fds(void)
 
 static int open_source(struct fs *fs, const char *source)
 {
-	fs->root_fd = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fs->root_fd = fs->config.inherited_fd > 0
+			      ? fs->config.inherited_fd
+			      : open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fs->root_fd < 0) {
 		int error = -errno;
 

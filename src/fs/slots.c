@@ -23,10 +23,10 @@ int slots_init(struct slots *slots)
 {
 	slots->spare = NO_CHUNK;
 	for (uint32_t n = SLOTS_WANTED; n >= SLOTS_LEAST && !slots->slot; n /= 2) {
-		slots->slot = reserve_shared(n * sizeof(struct slot));
+		slots->slot = reserve_shared("inodes", n * sizeof(struct slot));
 		slots->capacity = n;
 	}
-	slots->head = reserve_shared(sizeof(*slots->head));
+	slots->head = reserve_shared("inodes-head", sizeof(*slots->head));
 	if (!slots->slot || !slots->head)
 		return -ENOMEM;
 	slots->chunks = reserve(slots->capacity / CHUNK_SLOTS * sizeof(struct slot_chunk));

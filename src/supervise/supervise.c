@@ -30,6 +30,8 @@
 #define DEATHS_SECONDS  10
 /* Nor so many that die before they have taken over. */
 #define FAILURES_MOST 5
+/* Nor a program whose first workers do. */
+#define GIVE_BACK 2
 
 /* Of a thread, not of the process as a whole (Linux 6.9). */
 #ifndef PIDFD_THREAD
@@ -53,7 +55,15 @@ struct deaths {
 
 /* ---- setting up ---- */
 
-/* What is open now. */
+static bool is_foreign(const struct supervise *s, int fd)
+{
+	for (size_t i = 0; i < s->nforeign; i++)
+		if (s->foreign[i] == fd)
+			return true;
+	return false;
+}
+
+/* What is open now, and ours. */
 static int note_open(struct supervise *s)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -63,7 +73,8 @@ static int note_open(struct supervise *s)
 	if (!dir)
 		return -errno;
 	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(dir))
+		if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(dir) ||
+			is_foreign(s, atoi(entry->d_name)))
 			continue;
 		if (s->nkeep + 1 >= room) {
 			int *grown = realloc(s->keep, (room = room * 2 + 64) * sizeof(int));
@@ -80,9 +91,17 @@ static int note_open(struct supervise *s)
 	return 0;
 }
 
+void supervise_let_go(struct supervise *s, int fd)
+{
+	for (size_t i = 0; i < s->nkeep; i++)
+		if (s->keep[i] == fd)
+			s->keep[i] = s->keep[--s->nkeep];
+	close(fd);
+}
+
 int supervise_open(struct supervise *s)
 {
-	s->board = reserve_shared(sizeof(*s->board));
+	s->board = reserve_shared("board", sizeof(*s->board));
 	s->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!s->board)
@@ -121,6 +140,7 @@ static void become_worker(struct supervise *s, bool again)
 	int status;
 
 	prctl(PR_SET_NAME, "batchiofs-work");
+	crash_watch(&s->board->crash);
 	/* Without one the process as a whole is watched. */
 	if (pthread_create(&canary, NULL, canary_main, s->board))
 		atomic_store(&s->board->canary, getpid());
@@ -169,6 +189,20 @@ void supervise_ready(struct supervise *s, bool final)
 	atomic_store(&board->ready, true);
 	if (write(s->ready_fd, &one, sizeof(one)) < 0)
 		log_error("cannot tell the supervisor: %s", strerror(errno));
+}
+
+bool supervise_ask(struct supervise *s, const char *program, int asker)
+{
+	struct supervise_board *board = s->board;
+	uint64_t one = 1;
+
+	if (atomic_load(&board->asker))
+		return false;
+	snprintf(board->program, sizeof(board->program), "%s", program);
+	atomic_store(&board->asker, asker);
+	if (write(s->ready_fd, &one, sizeof(one)) < 0)
+		log_error("cannot tell the supervisor: %s", strerror(errno));
+	return true;
 }
 
 bool supervise_orphaned(const struct supervise *s)
@@ -297,19 +331,33 @@ static int watch_worker(struct supervise *s, pid_t pid)
 	return fd < 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : fd;
 }
 
-static void take_ready(struct supervise *s, bool *first)
+/* What one run of the supervisor knows. */
+struct run {
+	struct deaths deaths;
+	bool told; /* that a worker is ready, to those who wait for the mount */
+	bool replacing; /* the worker was killed for that */
+};
+
+/* The worker has something to tell. */
+static void take_word(struct supervise *s, struct run *run, pid_t pid)
 {
 	uint64_t count;
 
 	if (read(s->ready_fd, &count, sizeof(count)) != sizeof(count))
 		return;
-	if (*first)
+	if (!run->told && atomic_load(&s->board->ready)) {
+		run->told = true;
 		s->ready(s->user);
-	*first = false;
+	}
+	if (atomic_load(&s->board->asker) && atomic_load(&s->board->ready) && !run->replacing &&
+		s->may_replace(s->user)) {
+		run->replacing = true;
+		kill(pid, SIGKILL);
+	}
 }
 
 /* Waits for the worker's end. Its status as waitpid() gives it. */
-static int wait_for_worker(struct supervise *s, pid_t pid, int pidfd, bool *first)
+static int wait_for_worker(struct supervise *s, struct run *run, pid_t pid, int pidfd)
 {
 	for (;;) {
 		struct pollfd fds[] = {
@@ -322,7 +370,7 @@ static int wait_for_worker(struct supervise *s, pid_t pid, int pidfd, bool *firs
 		if (poll(fds, 3, -1) < 0)
 			continue;
 		if (fds[1].revents)
-			take_ready(s, first);
+			take_word(s, run, pid);
 		if (fds[0].revents)
 			return reap(pid);
 		if (fds[2].revents)
@@ -331,7 +379,7 @@ static int wait_for_worker(struct supervise *s, pid_t pid, int pidfd, bool *firs
 }
 
 /* One worker, from its start to its end. */
-static int run_worker(struct supervise *s, bool again, bool *first)
+static int run_worker(struct supervise *s, struct run *run, bool again)
 {
 	pid_t pid = fork_worker(s, again);
 	int pidfd, status;
@@ -343,40 +391,57 @@ static int run_worker(struct supervise *s, bool again, bool *first)
 	pidfd = watch_worker(s, pid);
 	atomic_store(&s->board->pidfd, pidfd);
 	atomic_store(&s->board->go, true);
-	status = wait_for_worker(s, pid, pidfd, first);
+	status = wait_for_worker(s, run, pid, pidfd);
 	atomic_store(&s->board->died_at, clock_ns());
 	if (pidfd >= 0)
 		close(pidfd);
 	return status;
 }
 
+/* What to do after a worker's death. False: nothing, and a line was logged. */
+static bool go_on(struct supervise *s, struct run *run, int signal)
+{
+	pid_t pid = atomic_load(&s->board->worker);
+	const char *reason;
+
+	crash_tell(&s->board->crash, pid);
+	if (run->replacing) {
+		s->replace(s->user);
+		run->replacing = false;
+		return true;
+	}
+	reason = run->told || s->again ? give_up(s, &run->deaths, signal)
+				       : "it had not answered yet";
+	if (s->again && !run->told && run->deaths.failures >= GIVE_BACK)
+		s->give_back(s->user);
+	if (reason) {
+		log_error("the worker was killed by signal %d (%s), and no other one takes "
+			  "over: %s",
+			signal, strsignal(signal), reason);
+		return false;
+	}
+	atomic_fetch_add(&s->board->restarts, 1);
+	log_warning("worker %d was killed by signal %d (%s); another one takes over", pid, signal,
+		strsignal(signal));
+	return true;
+}
+
 int supervise_run(struct supervise *s)
 {
-	struct deaths deaths = {0};
-	bool first = true, again = false;
+	struct run run = {.told = false};
+	bool again = s->again;
 	int error = note_open(s);
+	int status;
 
 	if (error) {
 		log_error("cannot see what is open: %s", strerror(-error));
 		return EXIT_FAILURE;
 	}
-	for (;;) {
-		int status = run_worker(s, again, &first);
-		const char *reason;
-
-		if (WIFEXITED(status))
-			return WEXITSTATUS(status);
-		reason = first ? "it had not answered yet" : give_up(s, &deaths, WTERMSIG(status));
-		if (reason) {
-			log_error("the worker was killed by signal %d (%s), and no other one takes "
-				  "over: %s",
-				WTERMSIG(status), strsignal(WTERMSIG(status)), reason);
-			return EXIT_FAILURE;
-		}
+	do {
+		status = run_worker(s, &run, again);
 		again = true;
-		atomic_fetch_add(&s->board->restarts, 1);
-		log_warning("worker %d was killed by signal %d (%s); another one takes over",
-			atomic_load(&s->board->worker), WTERMSIG(status),
-			strsignal(WTERMSIG(status)));
-	}
+		if (WIFEXITED(status) && WEXITSTATUS(status) && s->again && !run.told)
+			s->give_back(s->user);
+	} while (!WIFEXITED(status) && go_on(s, &run, WTERMSIG(status)));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }

@@ -9,15 +9,21 @@
  *
  * While a worker starts or takes over the supervisor opens and closes nothing: what is open besides
  * what was open at the first fork is then the dead one's, and closed.
+ *
+ * Another program takes the supervisor's place by the same road: the worker is killed, and where
+ * supervise.replace() does not return, a worker of that program takes over.
  */
 #ifndef SUPERVISE_SUPERVISE_H
 #define SUPERVISE_SUPERVISE_H
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "supervise/crash.h"
 
 /* In shared memory, for all to read. */
 struct supervise_board {
@@ -32,6 +38,10 @@ struct supervise_board {
 	_Atomic int64_t died_at; /* clock_ns() */
 	_Atomic int64_t pause_ns; /* from there until the last take-over was ready, */
 	_Atomic int64_t longest_ns; /* and the longest */
+	struct crash crash;
+	_Atomic uint32_t upgrades; /* programs that took this one's place */
+	_Atomic int asker; /* who asks for the next one: a connected descriptor; 0: nobody */
+	char program[PATH_MAX]; /* the one that is meant, absolute */
 };
 
 struct supervise {
@@ -41,10 +51,23 @@ struct supervise {
 	int *keep; /* descriptors that are the supervisor's: open at the first fork, and the pidfd
 		    */
 	size_t nkeep;
+	/* Of another program's workers, when this one took its place: open from before, and
+	 * nobody's. */
+	const int *foreign;
+	size_t nforeign;
+	bool again; /* the first worker takes over, too */
 	/* All required; user is their argument. */
 	int (*work)(void *user, bool again); /* in the worker: its exit status */
 	void (*ready)(void *user); /* in the supervisor, once: the first worker answers */
 	void (*signalled)(void *user); /* in the supervisor: signal_fd is readable */
+	/* In the supervisor: whether board->program may take its place; who asked is answered if
+	 * not. */
+	bool (*may_replace)(void *user);
+	/* In the supervisor, without a worker: it does. Returns where that failed. */
+	void (*replace)(void *user);
+	/* In the supervisor: its first workers failed, and it came in place of another: that one
+	 * again, where it does not return. */
+	void (*give_back)(void *user);
 	int signal_fd;
 	void *user;
 };
@@ -59,6 +82,13 @@ void supervise_close(struct supervise *s);
  * what is mounted is the caller's to take down. One thread, signals blocked. An exit status.
  */
 int supervise_run(struct supervise *s);
+
+/* In the worker: another program shall take the supervisor's place. asker is a connection's
+ * descriptor, the supervisor's from now on. False: somebody else asks already. */
+bool supervise_ask(struct supervise *s, const char *program, int asker);
+
+/* In the supervisor: closes a descriptor that was open at the first fork. */
+void supervise_let_go(struct supervise *s, int fd);
 
 /* In the supervisor: the worker shall end although the mount is in use. */
 void supervise_stop(struct supervise *s);

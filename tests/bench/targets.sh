@@ -28,6 +28,7 @@ target uring-excl ours 'batchiofs backend=uring,sharing=exclusive, over the sour
 target ring ours 'the same as uring, with transport=ring'
 target ring-excl ours 'the same as uring-excl, with transport=ring'
 target uring-sleep ours 'the same as uring, with idle=sleep'
+target uring-alone ours 'the same as uring, with nosupervise'
 target passthrough ours 'the same as uring, with passthrough: the kernel reads and writes itself'
 target standard ours 'batchiofs backend=standard,sharing=shared, mounted elsewhere'
 target standard-excl ours 'batchiofs backend=standard,sharing=exclusive, over the source'
@@ -83,8 +84,9 @@ target_command() { # TARGET
 		AT=$SRC
 		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=${1%-excl},sharing=exclusive")
 		;;
-	uring-sleep | passthrough)
+	uring-sleep | uring-alone | passthrough)
 		local option=idle=sleep
+		if [[ $1 == uring-alone ]]; then option=nosupervise; fi
 		if [[ $1 == passthrough ]]; then option=passthrough; fi
 		COMMAND=("$BATCHIOFS" -f "$SRC" "$AT" -o "backend=uring,sharing=shared,$option")
 		;;

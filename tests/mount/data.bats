@@ -434,7 +434,7 @@ setup_flushes() {
 	mount_fs loops=1 opens=message
 	waiting=$WORK/fusectl/$(within 10 stat -c %d "$MNT")/waiting
 	expect <<-END
-		together $DAEMON $waiting write $MNT/file 4096 4096 8 -> 4096 4096 4096 4096 4096 4096 4096 4096
+		together $WORKER $waiting write $MNT/file 4096 4096 8 -> 4096 4096 4096 4096 4096 4096 4096 4096
 	END
 	[ "$(tr -s '\0a-z' <"$SRC/file" | tr '\0' 0)" = 0abcdefgh0 ]
 	# The ring hands over what has come by then, which need not be all.
@@ -443,7 +443,7 @@ setup_flushes() {
 	[ "$(stat_of backend_calls.write)" = 1 ]
 	[ "$(stat_of backend_calls.read)" = 0 ]
 	expect <<-END
-		together $DAEMON $waiting read $MNT/file 4096 4096 8 -> 4096 4096 4096 4096 4096 4096 4096 4096
+		together $WORKER $waiting read $MNT/file 4096 4096 8 -> 4096 4096 4096 4096 4096 4096 4096 4096
 	END
 	[ "$(stat_of 'operations_per_call."8-15"')" = 2 ]
 	[ "$(stat_of backend_calls.read)" = 1 ]
@@ -465,10 +465,10 @@ random_writes() {
 	sync "$SRC/file"
 	# Opens without a message give no leave for parallel direct writes, so that fewer arrive together.
 	mount_fs opens=message
-	strace -f -c -p "$DAEMON" -o "$WORK/calls" 3>&- 4>&- &
+	strace -f -c -p "$WORKER" -o "$WORK/calls" 3>&- 4>&- &
 	strace=$!
 	for _ in {1..100}; do
-		if ! grep -Hs '^TracerPid:.0$' /proc/"$DAEMON"/task/*/status; then break; fi
+		if ! grep -Hs '^TracerPid:.0$' /proc/"$WORKER"/task/*/status; then break; fi
 		sleep 0.1
 	done
 	count=$(random_writes)

@@ -60,7 +60,7 @@ mount_through() {
 together() { # read|write FILE
 	[[ -d $WORK/fusectl ]] || { mkdir "$WORK/fusectl" && mount -t fusectl fusectl "$WORK/fusectl"; } || return
 	within 60 "$BUILD/tests/posix_tool" <<-END
-		together $DAEMON $WORK/fusectl/$(within 10 stat -c %d "$MNT")/waiting $1 $2 4096 4096 8
+		together $WORKER $WORK/fusectl/$(within 10 stat -c %d "$MNT")/waiting $1 $2 4096 4096 8
 	END
 }
 

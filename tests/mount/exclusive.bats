@@ -263,7 +263,7 @@ told() { # DIR
 
 @test "a time that a program sets is the source's at once, and not lost with the daemon" {
 	requires_root
-	mount_fs
+	mount_fs nosupervise
 	within 5 sh -c 'echo text >"$1/f" && touch -m -d @1000.5 "$1/f"' - "$MNT"
 	[ "$(stat -c %.1Y "$SRC/f")" = 1000.5 ]
 	kill -KILL "$DAEMON"
@@ -597,13 +597,13 @@ for ($i = 1; ; $i++) {
 		sleep "$round.$((RANDOM % 1000))"
 		# Nothing is acknowledged while the daemon is stopped, so that the image, which is what the device has been given, may
 		# take its time to be copied. What the source's file system still holds in memory is not in it.
-		kill -STOP "$DAEMON"
+		kill -STOP "$WORKER"
 		sleep 0.1
 		cp "$WORK/log" "$WORK/log.$round"
 		cp "$WORK/names" "$WORK/names.$round"
 		copy=$WORK/image.$round
 		cp --sparse=always "$image" "$copy"
-		kill -CONT "$DAEMON"
+		kill -CONT "$WORKER"
 		within 30 mount -t ext4 -o loop "$copy" "$WORK/after"
 		"$BUILD/tests/append_tool" verify "$WORK/after/log" "$WORK/log.$round" lost
 		wc -l <"$WORK/names.$round"

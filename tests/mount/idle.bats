@@ -81,7 +81,7 @@ becomes() { # LATENCY
 
 @test "a daemon that is killed meanwhile takes its wish with it" {
 	local reader
-	mount_fs cache=none
+	mount_fs cache=none nosupervise
 	read_on &
 	reader=$!
 	becomes "$(awake)"

@@ -94,27 +94,38 @@ use_it() { # ROUNDS
 		rm -f file*' - "$MNT" "$1"
 }
 
-@test "a long-living daemon keeps neither descriptors nor memory" {
-	local fds rss after
-	mount_fs
+keeps_nothing() { # MOUNT-OPTION...
+	local fds rss after most=112640
+	mount_fs "$@"
 	use_it 200
 	within 60 bash -c 'for i in {1..200}; do mkdir -p "$1/d$i" && mv "$1/d$i" "$1/e$i" && rmdir "$1/e$i"; done' - "$MNT"
 	within 10 "$BATCHIOFS" stats "$MNT" >/dev/null
 	sleep 1
-	fds=$(find "/proc/$DAEMON/fd" -type l | wc -l)
-	rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$DAEMON/status")
+	fds=$(find "/proc/$WORKER/fd" -type l | wc -l)
+	rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$WORKER/status")
+	if [[ $* == nosupervise ]]; then most=$((rss + rss / 10 + 1024)); fi
 	use_it 2000
 	for _ in {1..50}; do within 10 "$BATCHIOFS" stats "$MNT" >/dev/null; done
 	for _ in {1..50}; do
-		if [[ $(find "/proc/$DAEMON/fd" -type l | wc -l) -le $((fds + 5)) ]]; then break; fi
+		if [[ $(find "/proc/$WORKER/fd" -type l | wc -l) -le $((fds + 5)) ]]; then break; fi
 		sleep 0.1
 	done
-	after=$(awk '/^VmRSS/ { print $2 }' "/proc/$DAEMON/status")
-	echo "before: $fds descriptors, $rss kB; after: $(find "/proc/$DAEMON/fd" -type l | wc -l) and $after kB"
-	[ "$(find "/proc/$DAEMON/fd" -type l | wc -l)" -le $((fds + 5)) ]
-	# A sanitizer keeps freed memory for a while.
-	grep -qs -e -fsanitize "$BUILD/flags" || ((after <= rss + rss / 10 + 1024))
+	after=$(awk '/^VmRSS/ { print $2 }' "/proc/$WORKER/status")
+	echo "before: $fds descriptors, $rss kB; after: $(find "/proc/$WORKER/fd" -type l | wc -l) and $after kB"
+	[ "$(find "/proc/$WORKER/fd" -type l | wc -l)" -le $((fds + 5)) ]
 	[ "$(stat_of handles.open)" = 0 ]
+	umount_fs
+	# A sanitizer keeps freed memory for a while.
+	grep -qs -e -fsanitize "$BUILD/flags" || ((after <= most))
+}
+
+@test "a long-living daemon keeps neither descriptors nor memory" {
+	keeps_nothing nosupervise
+}
+
+# The buffers that it has used stay: 88 MiB at most.
+@test "a long-living worker keeps no descriptors, and its memory is bounded" {
+	keeps_nothing
 }
 
 # ---- Ends ----
@@ -204,7 +215,7 @@ use_it() { # ROUNDS
 }
 
 @test "SIGKILL under load: ENOTCONN for whoever is there, umount, and a new mount with all that was acknowledged" {
-	mount_fs
+	mount_fs nosupervise
 	start_load sudden
 	kill -KILL "$DAEMON"
 	load_fails
@@ -242,7 +253,7 @@ use_it() { # ROUNDS
 		exec {file}>&-
 		mount_fs sharing=shared
 		for _ in {1..100}; do
-			[[ $(daemons_below "$MNT" | wc -l) == 1 ]] && break
+			[[ $(daemons_below "$MNT" | grep -vcFx "$WORKER") == 1 ]] && break
 			sleep 0.05
 		done
 		is_mounted "$MNT"

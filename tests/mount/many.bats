@@ -20,7 +20,7 @@ mount_as_user() { # [OPTIONS]
 	chown -R 65534:65534 "$SRC" "$MNT"
 	within 30 as_user "$BATCHIOFS" "$SRC" "$MNT" -o "backend=$BACKEND${1:+,$1}" 3>&- 4>&- </dev/null
 	is_mounted "$MNT"
-	DAEMON=$(daemons_below "$MNT" | tail -n 1)
+	find_daemon
 }
 
 # DIRS directories below DIR, of FILES files each, whose contents are their paths.

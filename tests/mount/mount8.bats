@@ -168,7 +168,8 @@ SH
 	chown -R 65534:65534 "$SRC"
 	as_user timeout 20 "$BATCHIOFS" "$SRC" "$SRC" -o "backend=$BACKEND" 3>&- 4>&-
 	as_user timeout 5 sh -c 'echo mine >"$1/file"' - "$SRC"
-	kill -TERM "$(daemons_below "$SRC")"
+	MNT=$SRC find_daemon
+	kill -TERM "$DAEMON"
 	wait_no_daemon "$WORK" 10
 	[ -z "$(mounts_below "$WORK")" ]
 	[ "$(cat "$SRC/file")" = mine ]

@@ -28,6 +28,7 @@ mount_with() { # OPTIONS
 	mount_with 1 transport "'pigeon'" dev transport=pigeon
 	mount_with 1 fsync "'never'" strict data fsync=never
 	mount_with 1 supervise transport=ring again supervise,transport=ring
+	mount_with 1 supervise nosupervise supervise,nosupervise
 	mount_with 1 idle "'poll'" auto sleep idle=poll
 	mount_with 1 loops "'0'" "1 to 64" loops=0
 	mount_with 1 attr_timeout "'-1'" seconds attr_timeout=-1
@@ -121,7 +122,7 @@ mount_with() { # OPTIONS
 
 @test "a dead mount at the mountpoint is named" {
 	requires_root
-	mount_fs
+	mount_fs nosupervise
 	kill -KILL "$DAEMON"
 	wait_no_daemon "$WORK" 10
 	run -32 --separate-stderr within 20 "$BATCHIOFS" "$SRC" "$MNT" 3>&- 4>&-

@@ -8,6 +8,7 @@
 # test-limit: 900
 
 load ../support/helpers
+load ../support/postgres
 load ../support/compare
 
 # One of two values: for a usual run, and for PROGRAMS_FULL=1.
@@ -257,56 +258,10 @@ sqlite_by_many() { # JOURNAL
 
 # ---- PostgreSQL ----
 
-requires_postgres() {
-	local bin
-	requires_root
-	requires setpriv
-	for bin in /usr/lib/postgresql/*/bin; do
-		if [[ -x $bin/pgbench || -x $bin/initdb ]]; then PG_BIN=$bin; fi
-	done
-	[[ -n ${PG_BIN:-} ]] || skip "PostgreSQL's server is not installed"
-	getent passwd postgres >/dev/null || skip "no user postgres"
-	PG=(setpriv --reuid=postgres --regid=postgres --init-groups env "PATH=$PG_BIN:$PATH" LC_ALL=C
-		"PGDATA=$MNT/pg" "PGHOST=$WORK/s" PGDATABASE=postgres HOME="$WORK/s")
-}
-
-start_postgres() {
-	within 60 "${PG[@]}" pg_ctl start -w -t 50 -l "$WORK/s/log" >/dev/null 3>&- 4>&- || {
-		tail -n 20 "$WORK/s/log"
-		return 1
-	}
-}
-
-stop_postgres() {
-	if [[ -e $SRC/pg/postmaster.pid ]]; then
-		within 60 "${PG[@]}" pg_ctl stop -m immediate -w >/dev/null || true
-	fi
-}
-
-query() { # SQL
-	within 60 "${PG[@]}" psql -XAtqc "$1"
-}
-
-# All that a TPC-B run must keep true; prints how many transactions have left their mark.
-check_accounts() {
-	[ "$(query "SELECT count(DISTINCT n) FROM (SELECT sum(abalance) n FROM pgbench_accounts UNION ALL
-		SELECT sum(tbalance) FROM pgbench_tellers UNION ALL SELECT sum(bbalance) FROM pgbench_branches
-		UNION ALL SELECT coalesce(sum(delta), 0) FROM pgbench_history) sums")" = 1 ] &&
-		within 60 "${PG[@]}" pg_amcheck --heapallindexed >&2 && query "SELECT count(*) FROM pgbench_history"
-}
-
 @test "PostgreSQL: initdb, pgbench, a crash in the middle of work, recovery, checksums" {
 	local bench before after
 	requires_postgres
-	let_users_in
-	mkdir -m 777 "$WORK/s"
-	mount_fs
-	within 60 "${PG[@]}" initdb -k -A trust >"$WORK/initdb" || { cat "$WORK/initdb" && return 1; }
-	printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$WORK/s'" "wal_sync_method = fdatasync" \
-		"shared_buffers = 16MB" "max_wal_size = 32MB" "checkpoint_timeout = 30s" >"$WORK/settings"
-	within 10 sh -c 'cat "$1" >>"$2"' - "$WORK/settings" "$MNT/pg/postgresql.conf"
-	start_postgres
-	query "CREATE EXTENSION amcheck"
+	make_postgres
 	within 100 "${PG[@]}" pgbench -q -i -s "$(size 2 20)" 2>/dev/null
 	run -0 --separate-stderr within 100 "${PG[@]}" pgbench -n -c 8 -j 2 -T "$(size 5 60)"
 	echo "$output"

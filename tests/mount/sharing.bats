@@ -189,7 +189,7 @@ second_mounts() { # SOURCE OPTIONS
 
 @test "after SIGKILL the claim is stale, and gone when the next one comes" {
 	requires_root
-	mount_fs sharing=exclusive
+	mount_fs sharing=exclusive nosupervise
 	[ "$(claims | wc -l)" -eq 1 ]
 	kill -KILL "$DAEMON"
 	wait_no_daemon "$WORK" 10

@@ -105,7 +105,7 @@ socket_of() {
 	[[ $stderr == *"/proc"*"no batchiofs mount"* ]]
 	run -1 --separate-stderr within 5 "$BATCHIOFS" stats
 	[[ $stderr == *usage* ]]
-	mount_fs
+	mount_fs nosupervise
 	kill -KILL "$DAEMON"
 	wait_no_daemon "$WORK" 10
 	run -2 --separate-stderr within 5 "$BATCHIOFS" stats "$MNT"

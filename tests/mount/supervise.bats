@@ -9,6 +9,8 @@
 # test-limit: 240
 
 load ../support/helpers
+load ../support/compare
+load ../support/postgres
 
 setup() {
 	default_setup
@@ -20,6 +22,7 @@ setup() {
 teardown() {
 	: >"$WORK/stop"
 	for pid in $LOAD $KILLER; do kill "$pid" 2>/dev/null || true; done
+	stop_postgres
 	default_teardown
 }
 
@@ -156,6 +159,63 @@ tree_round() {
 	} >"$WORK/names"
 	[ "$(sort -u "$WORK/names" | wc -l)" = 3000 ]
 	[ "$(wc -l <"$WORK/names")" = 3000 ]
+}
+
+git_round() {
+	local i
+	for i in {1..3}; do
+		head -c 20000 /dev/urandom | base64 >"$WORK/text"
+		within 20 sh -c 'cp "$1" "$2/$3" && cd "$2" && git add -A && git commit -qm "$3"' - "$WORK/text" "$MNT/repo" "$RANDOM" || return
+		echo >>"$WORK/commits"
+	done
+	within 60 sh -c 'cd "$1" && git gc -q --prune=now && git fsck --strict' - "$MNT/repo"
+}
+
+@test "git commits, packs and checks while workers are killed: every commit is there" {
+	requires git
+	export GIT_CONFIG_NOSYSTEM=1 HOME=$WORK GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a
+	mount_supervised
+	within 20 git init -q "$MNT/repo"
+	: >"$WORK/commits"
+	survives 7 git_round
+	[ "$(within 20 git -C "$MNT/repo" rev-list --count HEAD)" = "$(wc -l <"$WORK/commits")" ]
+	[ -z "$(within 20 git -C "$MNT/repo" status --porcelain)" ]
+}
+
+bench_round() {
+	within 100 "${PG[@]}" pgbench -n -c 4 -j 2 -T 3 >"$WORK/bench" 2>&1 || { cat "$WORK/bench" && return 1; }
+	sed -n 's/.*actually processed: \([0-9]*\).*/\1/p' "$WORK/bench" >>"$WORK/processed"
+}
+
+@test "PostgreSQL works on while workers are killed: every transaction is there once" {
+	requires_postgres
+	make_postgres
+	within 100 "${PG[@]}" pgbench -q -i -s 1 2>/dev/null
+	survives 14 bench_round
+	[ "$(check_accounts)" = "$(awk '{ n += $1 } END { print n }' "$WORK/processed")" ]
+	within 60 "${PG[@]}" pg_ctl stop -m fast -w >/dev/null
+	within 60 "${PG[@]}" pg_checksums --check
+	run ! grep -E 'PANIC|could not (read|write|fsync|open)' "$WORK/s/log"
+}
+
+@test "a crash leaves a back trace in the log" {
+	local daemon pid
+	within 30 "$BATCHIOFS" -f "$SRC" "$MNT" -o "backend=$BACKEND" </dev/null >"$WORK/log" 2>&1 3>&- 4>&- &
+	daemon=$!
+	for _ in {1..100}; do
+		if grep -q 'is mounted' "$WORK/log"; then break; fi
+		sleep 0.05
+	done
+	pid=$(stat_of worker_pid)
+	kill_worker ABRT
+	within 10 touch "$MNT/file"
+	umount_fs
+	wait "$daemon"
+	cat "$WORK/log"
+	if grep -qs -e -fsanitize "$BUILD/flags"; then return; fi
+	grep -q "worker $pid crashed in thread.*signal 6 (Aborted)" "$WORK/log"
+	grep -q '  [0-9]*: .*batchiofs(+0x[0-9a-f]*)' "$WORK/log"
+	grep -q "worker $pid was killed by signal 6 (Aborted); another one takes over" "$WORK/log"
 }
 
 @test "written and verified while workers are killed: buffered with fsync, direct by libaio" {

@@ -296,7 +296,7 @@ watched() {
 	within 20 mount -o loop "$WORK/disk/image" "$SRC" || skip "no loop devices here"
 	mkdir "$SRC/d" "$SRC/e"
 	for end in TERM KILL; do
-		mount_fs
+		mount_fs nosupervise
 		[ "$(stat_of watch)" = fanotify ] || skip "no fanotify here"
 		within 10 ls "$MNT/d" "$MNT/e" >/dev/null
 		touch "$SRC/d/dirty$end"

@@ -111,7 +111,8 @@ wait() { # [PID...]
 #   anything else            options for -o
 # With SHARING in the environment the mount is shared or exclusive by that, unless the options say so themselves.
 # With TRANSPORT=ring requests come by FUSE over io_uring, where the options allow it.
-# Sets DAEMON to the daemon's process id.
+# Sets DAEMON to the process id of the daemon, who is to be signalled, and WORKER to that of the process that serves the mount:
+# another one, unless the options are without supervision.
 mount_fs() {
 	local backend=$BACKEND over='' options=''
 	while (($#)); do
@@ -153,8 +154,19 @@ mount_fs() {
 		echo "mount_fs: batchiofs returned 0, but nothing is mounted at $MNT"
 		return 1
 	fi
+	find_daemon
+}
+
+# Sets DAEMON and WORKER by $MNT.
+find_daemon() {
+	local pid name
+	DAEMON='' WORKER=''
+	for pid in $(daemons_below "$MNT"); do
+		{ read -r name <"/proc/$pid/comm"; } 2>/dev/null || continue
+		if [[ $name == batchiofs-work ]]; then WORKER=$pid; else DAEMON=$pid; fi
+	done
 	# shellcheck disable=SC2034 # for the tests
-	DAEMON=$(daemons_below "$MNT" | tail -n 1)
+	: "${WORKER:=$DAEMON}"
 }
 
 # Unmounts $MNT (or the given mount point) and expects the daemon to end with it (a sanitizer looks for

@@ -229,7 +229,7 @@ TEST(open_handles_are_open_and_no_number_comes_twice)
 {
 	struct handle *a, *c, *d;
 
-	told = reserve_shared(3 * sizeof(*told));
+	told = reserve_shared("told", 3 * sizeof(*told));
 	REQUIRE(told && handle_table_new(&handles) == 0, "no table");
 	REQUIRE(in_one_that_dies(open_some), "no child");
 	handle_recover(handles, is_open, NULL);
