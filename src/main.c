@@ -228,6 +228,19 @@ static int go_on(int argc, char **argv, struct state *state)
 	return status;
 }
 
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} verbs[] = {
+	{"stats", cmd_stats},
+	{"status", cmd_status},
+	{"umount", cmd_umount},
+	{"upgrade", cmd_upgrade},
+	{"cleanup", cmd_cleanup},
+	{"doctor", cmd_doctor},
+	{"bench", cmd_bench},
+};
+
 int main(int argc, char **argv)
 {
 	int status;
@@ -235,13 +248,8 @@ int main(int argc, char **argv)
 
 	if (state || status)
 		return state ? go_on(argc, argv, state) : status;
-	if (argc > 1 && !strcmp(argv[1], "stats"))
-		return cmd_stats(argc - 1, argv + 1);
-	if (argc > 1 && !strcmp(argv[1], "umount"))
-		return cmd_umount(argc - 1, argv + 1);
-	if (argc > 1 && !strcmp(argv[1], "upgrade"))
-		return cmd_upgrade(argc - 1, argv + 1);
-	if (argc > 1 && !strcmp(argv[1], "bench"))
-		return cmd_bench(argc - 1, argv + 1);
+	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (!strcmp(argv[1], verbs[i].name))
+			return verbs[i].run(argc - 1, argv + 1);
 	return mount_verb(argc, argv);
 }

@@ -4,6 +4,7 @@
 #define REPORT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "options.h"
@@ -19,6 +20,7 @@ struct report {
 	bool uring;
 	unsigned loops;
 	struct fs *fs;
+	int64_t mounted_at; /* clock_ns() */
 	const struct supervise_board *board; /* NULL: nobody would take over */
 };
 

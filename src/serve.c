@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mountinfo.h"
 #include "base/reserve.h"
@@ -99,6 +100,7 @@ static void write_stats(FILE *out, void *user)
 			    .uring = server->uring,
 			    .loops = server->loops,
 			    .fs = &server->fs,
+			    .mounted_at = server->mounted_at,
 			    .board = server->supervise.board,
 		    });
 }
@@ -332,6 +334,9 @@ static int mount_it(struct server *server)
 
 	if (status)
 		return status;
+	server->mounted_at = clock_ns();
+	if (is_supervised(server))
+		atomic_store(&server->supervise.board->mounted_at, server->mounted_at);
 	atomic_store(
 		&server->fs.own_dev, makedev(server->point.mount.major, server->point.mount.minor));
 	error = control_open(

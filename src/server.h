@@ -35,6 +35,7 @@ struct server {
 	int tables_fd; /* where the shared tables lie, -1: in no file */
 	struct awake_means awake;
 	bool unmounting;
+	int64_t mounted_at; /* clock_ns(); of a supervised one board->mounted_at counts */
 	struct state *state; /* of the program that this one has taken the place of, or NULL */
 	int state_fd, program_fd; /* while another is about to take this one's place, or -1 */
 };

@@ -20,6 +20,9 @@ enum {
 int cmd_stats(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_cleanup(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 
 /* The batchiofs mount at path. An exit status: EXIT_OK, or another with a message logged. */

@@ -27,6 +27,7 @@
 
 /* In shared memory, for all to read. */
 struct supervise_board {
+	_Atomic int64_t mounted_at; /* clock_ns() */
 	_Atomic pid_t supervisor, worker;
 	_Atomic pid_t canary; /* a thread of the worker that does nothing but die with it */
 	_Atomic uint32_t restarts; /* workers that took over */
