@@ -109,6 +109,7 @@ struct batchio {
 	size_t inflight; /* submitted, done() not called yet */
 	bool reaping, closing;
 	bool commands; /* the backend takes them */
+	bool restricted; /* a ring that refuses foreign operations */
 	struct batchio_tally tally;
 };
 

@@ -69,6 +69,11 @@ const char *batchio_backend_name(const struct batchio *bio)
 	return bio->ops->name;
 }
 
+bool batchio_is_restricted(const struct batchio *bio)
+{
+	return bio->restricted;
+}
+
 size_t batchio_inflight(const struct batchio *bio)
 {
 	return bio->inflight;

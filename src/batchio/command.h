@@ -38,4 +38,7 @@ int batchio_submit_command(struct batchio *bio, struct batchio_command *command)
  */
 bool batchio_has_news(struct batchio *bio);
 
+/* The handle's ring refuses whatever the backend does not use. */
+bool batchio_is_restricted(const struct batchio *bio);
+
 #endif

@@ -424,6 +424,7 @@ struct batchio *batchio_new_uring(unsigned entries, unsigned flags, struct batch
 	}
 	bio->batch_max = u->depth;
 	bio->commands = flags & BATCHIO_COMMANDS;
+	bio->restricted = u->restricted;
 	return bio;
 }
 

@@ -19,6 +19,7 @@ struct uring {
 	unsigned buffered_inline; /* writes that go inline before RWF_NOWAIT is tried again */
 	bool getevents; /* completions are only posted when we ask (DEFER_TASKRUN) */
 	bool commands_left; /* the handle is being closed: their completions mean nothing */
+	bool restricted; /* to the backend's operations */
 	int lost; /* -errno once io_uring_enter failed for good */
 };
 

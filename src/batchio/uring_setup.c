@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "batchio/uring.h"
@@ -38,7 +39,8 @@ static const unsigned setup_ladder[] = {
 
 #define LADDER_STEPS (sizeof(setup_ladder) / sizeof(setup_ladder[0]))
 
-static int init_ring(struct uring *u, unsigned entries, unsigned flags)
+/* disabled: IORING_SETUP_R_DISABLED, or 0. */
+static int try_ring(struct uring *u, unsigned entries, unsigned flags, unsigned disabled)
 {
 	struct io_uring_params p;
 	/* A command takes the room of two submission entries. */
@@ -48,7 +50,8 @@ static int init_ring(struct uring *u, unsigned entries, unsigned flags)
 
 	do {
 		memset(&p, 0, sizeof(p));
-		p.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | wide | setup_ladder[step];
+		p.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | wide | setup_ladder[step] |
+			  disabled;
 		p.cq_entries = 2 * entries > CQ_MIN ? 2 * entries : CQ_MIN;
 		ret = io_uring_queue_init_params(entries, &u->ring, &p);
 	} while (ret == -EINVAL && ++step < LADDER_STEPS);
@@ -56,7 +59,16 @@ static int init_ring(struct uring *u, unsigned entries, unsigned flags)
 		return ret;
 	u->getevents = p.flags & IORING_SETUP_DEFER_TASKRUN;
 	u->depth = p.sq_entries;
+	u->restricted = disabled;
 	return 0;
+}
+
+/* Kernels before 5.10 cannot restrict a ring. */
+static int init_ring(struct uring *u, unsigned entries, unsigned flags)
+{
+	int ret = try_ring(u, entries, flags, IORING_SETUP_R_DISABLED);
+
+	return ret == -EINVAL ? try_ring(u, entries, flags, 0) : ret;
 }
 
 /* Value of kernel.io_uring_disabled (6.6+), -1 where there is none. */
@@ -142,6 +154,47 @@ static bool has_opcodes(struct io_uring *ring, unsigned flags)
 	return all;
 }
 
+/* What liburing declares, but does not export everywhere. 0 or -errno. */
+static int register_by_hand(const struct uring *u, unsigned opcode, const void *arg, unsigned count)
+{
+	return syscall(__NR_io_uring_register, u->ring.ring_fd, opcode, arg, count) < 0 ? -errno
+											: 0;
+}
+
+/*
+ * What the backend uses, and nothing else, for good: who gets at the ring by an error of ours finds
+ * no open, no connect. Filters of system calls do not see a ring's operations.
+ */
+static int restrict_ring(struct uring *u, unsigned flags)
+{
+	static const int operations[] = {
+		IORING_OP_READV,
+		IORING_OP_WRITEV,
+		IORING_OP_FSYNC,
+		IORING_OP_POLL_ADD,
+		IORING_OP_POLL_REMOVE,
+		IORING_OP_TIMEOUT, /* liburing's, before Linux 5.11 */
+		IORING_OP_URING_CMD,
+	};
+	struct io_uring_restriction list[8] = {0};
+	unsigned n = 0;
+
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+		if ((operations[i] == IORING_OP_URING_CMD && !(flags & BATCHIO_COMMANDS)) ||
+			(operations[i] == IORING_OP_TIMEOUT &&
+				u->ring.features & IORING_FEAT_EXT_ARG))
+			continue;
+		list[n].opcode = IORING_RESTRICTION_SQE_OP;
+		list[n++].sqe_op = (uint8_t)operations[i];
+	}
+	list[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	list[n++].sqe_flags = IOSQE_IO_LINK;
+	/* At its end. */
+	list[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+	list[n++].register_op = IORING_UNREGISTER_RING_FDS;
+	return register_by_hand(u, IORING_REGISTER_RESTRICTIONS, list, n);
+}
+
 /* All are improvements; a kernel without them works as well. */
 static void tune(struct uring *u, bool single)
 {
@@ -176,7 +229,16 @@ int batchio_uring_setup(
 		return BATCHIO_EURINGUNAVAILABLE;
 	}
 	tune(u, single);
-	return 0;
+	if (!u->restricted)
+		return 0;
+	ret = restrict_ring(u, flags);
+	if (!ret)
+		ret = register_by_hand(u, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	if (!ret)
+		return 0;
+	io_uring_queue_exit(&u->ring);
+	batchio_fail(error, ret, "restricting the ring: %s", strerror(-ret));
+	return ret;
 }
 
 #endif

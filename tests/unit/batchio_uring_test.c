@@ -13,9 +13,81 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "batchio/command.h"
+#include "batchio/backend.h"
+#if BATCHIO_URING
+#include "batchio/uring.h"
+#endif
 #include "test.h"
 #include "../support/batchio_handles.h"
+
+/* ---- nothing but what the backend uses ---- */
+
+#if BATCHIO_URING
+
+/* What the ring says to an operation, with nothing but zeros for its arguments. */
+static int try_operation(struct io_uring *ring, int opcode, unsigned flags)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+	struct io_uring_cqe *cqe;
+	int result;
+
+	if (!sqe)
+		return -EIO;
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = (uint8_t)opcode;
+	sqe->flags = (uint8_t)flags;
+	sqe->fd = -1;
+	sqe->user_data = 1;
+	if (io_uring_submit_and_wait(ring, 1) < 0 || io_uring_wait_cqe(ring, &cqe) < 0)
+		return -EIO;
+	result = cqe->res;
+	io_uring_cqe_seen(ring, cqe);
+	return result;
+}
+
+static bool is_ours(int opcode)
+{
+	return opcode == IORING_OP_READV || opcode == IORING_OP_WRITEV ||
+	       opcode == IORING_OP_FSYNC || opcode == IORING_OP_POLL_ADD ||
+	       opcode == IORING_OP_POLL_REMOVE;
+}
+
+TEST(foreign_operations_are_refused_by_the_ring)
+{
+	struct batchio_error e;
+	struct batchio *bio = batchio_new_uring(8, 0, &e);
+	struct io_uring plain, *ring;
+	int tried = 0;
+
+	if (!bio)
+		SKIP("no io_uring here");
+	if (!batchio_is_restricted(bio)) {
+		batchio_close(bio);
+		SKIP("a kernel before 5.10 cannot restrict a ring");
+	}
+	ring = &((struct uring *)bio->backend)->ring;
+	CHECK(io_uring_queue_init(8, &plain, 0) == 0);
+	for (int opcode = 0; opcode < IORING_OP_LAST; opcode++) {
+		/* A ring without restrictions says that of no operation, so the answer is theirs;
+		 * one that would wait is not tried there. */
+		if (opcode != IORING_OP_TIMEOUT)
+			CHECK(try_operation(&plain, opcode, 0) != -EACCES);
+		if (is_ours(opcode))
+			CHECK(try_operation(ring, opcode, 0) != -EACCES);
+		else
+			CHECK_EQ(try_operation(ring, opcode, 0), -EACCES);
+		tried++;
+	}
+	CHECK(tried > 30);
+	/* Nor flags that the backend does not use, nor resources for the ring. */
+	CHECK_EQ(try_operation(ring, IORING_OP_FSYNC, IOSQE_FIXED_FILE), -EACCES);
+	CHECK_EQ(io_uring_register_files_sparse(ring, 4), -EACCES);
+	CHECK_EQ(io_uring_register_personality(ring), -EACCES);
+	io_uring_queue_exit(&plain);
+	batchio_close(bio);
+}
+
+#endif
 
 /* ---- when it can't be had ---- */
 
