@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/handle.h"
@@ -91,6 +92,34 @@ static int set_owner(int fd, const struct stat *attr, int to_set)
 	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
+/*
+ * The source's chown takes set-group-id without group execution where who asks is not of the file's
+ * group; for it that is us, who may keep all. True where it is to go.
+ */
+static bool chown_takes_sgid(fuse_req_t req, const struct target *t)
+{
+	struct stat st;
+
+	return fs_of(req)->config.privileged && fuse_req_ctx(req)->uid != 0 && !fstat(t->fd, &st) &&
+	       !S_ISDIR(st.st_mode) && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
+	       !cred_caller_in_group(req, st.st_gid);
+}
+
+static int chown_as_caller(
+	fuse_req_t req, const struct target *t, const struct stat *attr, int to_set)
+{
+	bool takes_sgid = chown_takes_sgid(req, t);
+	int result = set_owner(t->fd, attr, to_set);
+	char number[16];
+	struct stat st;
+
+	if (result < 0 || !takes_sgid || fstat(t->fd, &st))
+		return result;
+	snprintf(number, sizeof(number), "%d", t->fd);
+	fchmodat(fs_of(req)->proc_fd, number, st.st_mode & 07777 & ~(mode_t)S_ISGID, 0);
+	return 0;
+}
+
 /* number: fd as a name in proc_fd, which leads to the object itself, symlinks included. */
 static int set_mode(struct fs *fs, const char *number, mode_t mode)
 {
@@ -153,7 +182,7 @@ static int set_all(fuse_req_t req, const struct target *t, const struct stat *at
 	snprintf(number, sizeof(number), "%d", t->fd);
 	/* Nothing at all is chown(-1, -1), which moves ctime and takes set-id bits. */
 	if (to_set & OWNER || !(to_set & (OWNER | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE | TIMES)))
-		result = set_owner(t->fd, attr, to_set);
+		result = chown_as_caller(req, t, attr, to_set);
 	if (result == 0 && to_set & FUSE_SET_ATTR_MODE)
 		result = set_mode(fs, number, attr->st_mode);
 	if (result == 0 && to_set & FUSE_SET_ATTR_SIZE)

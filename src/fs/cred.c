@@ -145,6 +145,25 @@ int cred_enter(struct cred_scope *scope, fuse_req_t req)
 	return 0;
 }
 
+bool cred_caller_in_group(fuse_req_t req, gid_t gid)
+{
+	const struct fuse_ctx *caller = fuse_req_ctx(req);
+	const struct fs *fs = fs_of(req);
+	gid_t groups[CRED_GROUPS];
+	int n;
+
+	if (caller->gid == gid)
+		return true;
+	n = fs->config.groups_of ? fs->config.groups_of(caller->pid, groups, CRED_GROUPS)
+				 : fuse_req_getgroups(req, CRED_GROUPS, groups);
+	if (n > CRED_GROUPS)
+		n = CRED_GROUPS;
+	for (int i = 0; i < n; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
 void cred_leave(struct cred_scope *scope)
 {
 	set_mask(0);

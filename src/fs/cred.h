@@ -30,6 +30,15 @@ struct cred_scope {
  */
 void cred_give_up_resources(void);
 
+/* Groups asked for at most. */
+#define CRED_GROUPS 256
+
+/*
+ * Whether the caller is of the group. It takes a look at /proc, so this is for rare cases; groups
+ * that cannot be learnt are none.
+ */
+bool cred_caller_in_group(fuse_req_t req, gid_t gid);
+
 int cred_enter(struct cred_scope *scope, fuse_req_t req);
 void cred_leave(struct cred_scope *scope);
 

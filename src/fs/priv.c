@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include "fs/cred.h"
 #include "fs/file.h"
 #include "fs/fs.h"
 
@@ -33,23 +34,6 @@ bool priv_kill_due(fuse_req_t req)
 	return fuse_req_ctx(req)->uid != 0;
 }
 
-/* Groups that cannot be learnt are none. */
-static bool caller_in_group(fuse_req_t req, gid_t gid)
-{
-	gid_t groups[256];
-	int n;
-
-	if (fuse_req_ctx(req)->gid == gid)
-		return true;
-	n = fuse_req_getgroups(req, 256, groups);
-	if (n > 256)
-		n = 256;
-	for (int i = 0; i < n; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
-}
-
 void priv_kill(fuse_req_t req, fuse_ino_t ino, int fd)
 {
 	const struct fs *fs = fs_of(req);
@@ -61,7 +45,8 @@ void priv_kill(fuse_req_t req, fuse_ino_t ino, int fd)
 		return;
 	bits = st.st_mode & S_ISUID;
 	/* Without group execution the bit is no identity: members of the group may keep it. */
-	if ((st.st_mode & S_ISGID) && ((st.st_mode & S_IXGRP) || !caller_in_group(req, st.st_gid)))
+	if ((st.st_mode & S_ISGID) &&
+		((st.st_mode & S_IXGRP) || !cred_caller_in_group(req, st.st_gid)))
 		bits |= S_ISGID;
 	if (!bits || fchmod(fd, (st.st_mode & 07777) & ~bits))
 		return;

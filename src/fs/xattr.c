@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/cred.h"
 #include "fs/fs.h"
 #include "fs/journal.h"
 #include "fs/outside.h"
@@ -126,24 +127,6 @@ void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	reply_bytes(req, result, size, names);
 }
 
-/* libfuse asks /proc for the caller's groups, so this is for rare cases. */
-static bool caller_in_group(fuse_req_t req, gid_t gid)
-{
-	gid_t groups[256];
-	int n;
-
-	if (fuse_req_ctx(req)->gid == gid)
-		return true;
-	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
-	if (n > (int)(sizeof(groups) / sizeof(*groups)))
-		n = sizeof(groups) / sizeof(*groups);
-	for (int i = 0; i < n; i++) {
-		if (groups[i] == gid)
-			return true;
-	}
-	return false;
-}
-
 /*
  * An access list is a change of mode: set-group-id goes where the caller is not of the group. The
  * source would see to it, if it were not root who sets the list.
@@ -155,7 +138,7 @@ static void drop_sgid(fuse_req_t req, const char *path)
 
 	if (!fs->config.privileged || fuse_req_ctx(req)->uid == 0 || stat(path, &st) < 0)
 		return;
-	if (st.st_mode & S_ISGID && !caller_in_group(req, st.st_gid))
+	if (st.st_mode & S_ISGID && !cred_caller_in_group(req, st.st_gid))
 		chmod(path, st.st_mode & 07777 & ~S_ISGID);
 }
 

@@ -154,3 +154,46 @@ setup() {
 			(\$a, \$b) = (q(d/a), q(d/b)); syscall(\$ARGV[0] + 0, -100, \$a, -100, \$b, 4) == 0 or print qq(\$!\n)" '"$nr"'
 		stat -c "%n %F %u:%g" d/*'
 }
+
+# Who: by primary group, by one of a few or the last of sixty other groups, by none, and root; on directories whose group
+# they may share.
+@test "groups and set-group-id: every caller, directory and change as on the bare directory" {
+	mount_fs
+	COMPARE_SECONDS=200 same_as_bare '
+		as() {
+			case $1 in
+			primary) setpriv --reuid=65534 --regid=777 --clear-groups "${@:2}" ;;
+			member) setpriv --reuid=65534 --regid=65534 --groups 5,777 "${@:2}" ;;
+			sixty) setpriv --reuid=65534 --regid=65534 --groups "$(seq -s, 2000 2058),777" "${@:2}" ;;
+			outsider) setpriv --reuid=65534 --regid=65534 --groups 5,6 "${@:2}" ;;
+			root) "${@:2}" ;;
+			esac
+		}
+		make() { perl -e "use Fcntl; umask 0; for my \$m (0644, 02644, 02774, 06755) {
+			my \$f = sprintf(q(f%o), \$m);
+			sysopen(F, \$f, O_CREAT | O_WRONLY, \$m) or print qq(\$f: \$!\n);
+			mkdir(sprintf(q(d%o), \$m), \$m) or print qq(mkdir: \$!\n) }
+			system(qw(mkfifo fifo)); symlink(q(x), q(link)) or print qq(symlink: \$!\n)"; }
+		export -f make
+		for mode in 2777 2770 2755; do
+			for who in primary member sixty outsider root; do
+				mkdir "d-$mode-$who"; chgrp 777 "d-$mode-$who"; chmod "$mode" "d-$mode-$who"
+				(cd "d-$mode-$who" 2>/dev/null && as "$who" bash -c "ls >/dev/null && make") 2>&1 | sed "s/^/$mode $who: /"
+			done
+		done
+		for who in primary member sixty outsider root; do
+			for change in "chgrp 777" "chgrp 5" "chgrp 99" "chmod 2770" "chmod 2755" "chmod 6711" "chown 65534:777"; do
+				f=change; rm -rf f; echo x >$f; chown 65534:65534 $f; chmod 755 $f
+				as $who $change $f 2>/dev/null; echo "$who $change: $? $(stat -c "%u:%g %a" $f)"
+				mkdir f; chown 65534:777 f; chmod 2755 f
+				as $who $change f 2>/dev/null; echo "$who $change of a directory: $? $(stat -c "%u:%g %a" f)"
+			done
+			for mode in 2755 2745 6777; do
+				for how in "echo y >>w" "truncate -s 1 w" ": >w" "chown :777 w" "fallocate -l 9 w"; do
+					rm -f w; echo 12345 >w; chown 65534:777 w; chmod $mode w
+					as $who sh -c "$how" 2>/dev/null; echo "$who, $mode, $how: $? $(stat -c "%u:%g %a" w)"
+				done
+			done
+		done
+		find . -mindepth 1 -printf "%p %U:%G %m\n" | sort'
+}
