@@ -97,6 +97,10 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	handle = handle_new(fs->handles, ino, fd, 0, O_RDONLY);
+	if (handle && !handle_own(fs->handles, handle, fuse_req_ctx(req)->uid)) {
+		handle_free(fs->handles, handle);
+		handle = NULL;
+	}
 	if (!handle) {
 		fs_reply(req, -ENFILE);
 		return;

@@ -59,16 +59,19 @@ static void pass_through(struct fs *fs, fuse_ino_t ino, int fd, struct fuse_open
 	out->padding = (uint32_t)backing;
 }
 
-/* Makes fd (taken over) an opener of ino. Fills out. 0 or -errno. */
-static int add_opener(struct fs *fs, fuse_ino_t ino, int fd, int flags, struct fuse_open_out *out)
+/* Makes fd (taken over) an opener of ino, of the caller's. Fills out. 0 or -errno. */
+static int add_opener(fuse_req_t req, fuse_ino_t ino, int fd, int flags, struct fuse_open_out *out)
 {
+	struct fs *fs = fs_of(req);
 	struct handle *handle =
 		handle_new(fs->handles, ino, fd, file_variant(fs, flags), flags & O_ACCMODE);
 	int result;
 
 	if (!handle)
 		return -ENFILE;
-	result = file_add_handle(fs->files, ino, handle);
+	result = handle_own(fs->handles, handle, fuse_req_ctx(req)->uid)
+			 ? file_add_handle(fs->files, ino, handle)
+			 : -ENFILE;
 	if (result < 0) {
 		handle_free(fs->handles, handle);
 		return result;
@@ -97,7 +100,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		change_end(fs, ino);
 	else
 		change_over(fs);
-	result = fd < 0 ? fd : add_opener(fs, ino, fd, fi->flags, &out);
+	result = fd < 0 ? fd : add_opener(req, ino, fd, fi->flags, &out);
 
 	if (result < 0)
 		fs_reply(req, result);
@@ -310,7 +313,7 @@ static int create_or_open(fuse_req_t req, fuse_ino_t parent, const struct creati
 	if (fd < 0 || result < 0)
 		return fd < 0 ? fd : result;
 	result = fs->config.no_opens ? keep_created(fs, entry, steal_fd(&fd), out)
-				     : add_opener(fs, entry->ino, steal_fd(&fd), new->flags, out);
+				     : add_opener(req, entry->ino, steal_fd(&fd), new->flags, out);
 	if (result < 0)
 		inode_forget(fs->inodes, entry->ino, 1);
 	return result;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/reserve.h"
+#include "fs/share.h"
 
 enum {
 	SLOTS_WANTED = 4 << 20,
@@ -38,6 +39,7 @@ struct handle_table {
 	struct slot *slots;
 	uint32_t capacity;
 	pthread_mutex_t lock; /* of the free list, and of high's growth */
+	struct shares shares; /* lock */
 	struct handle_head *head;
 };
 
@@ -126,6 +128,7 @@ static void handle_init(struct handle *handle, int access, int first)
 		atomic_store_explicit(&handle->fd[i], -1, memory_order_relaxed);
 	handle->cached = false;
 	handle->damaged = false;
+	handle->owned = false;
 	handle->dir_offset = 0;
 	init_own(handle);
 }
@@ -157,6 +160,20 @@ struct handle *handle_new(
 	return handle;
 }
 
+void handle_bound(struct handle_table *table, uint32_t most)
+{
+	table->shares.most = most;
+}
+
+bool handle_own(struct handle_table *table, struct handle *handle, uid_t uid)
+{
+	pthread_mutex_lock(&table->lock);
+	handle->owner = uid;
+	handle->owned = share_take(&table->shares, uid);
+	pthread_mutex_unlock(&table->lock);
+	return handle->owned;
+}
+
 struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t ino)
 {
 	uint32_t index = (uint32_t)fh;
@@ -178,6 +195,8 @@ void handle_free(struct handle_table *table, struct handle *handle)
 	handle_close(handle);
 	atomic_fetch_sub_explicit(&table->head->count, 1, memory_order_relaxed);
 	pthread_mutex_lock(&table->lock);
+	if (handle->owned)
+		share_give(&table->shares, handle->owner);
 	slot->next_free = table->head->free;
 	table->head->free = handle->index + 1;
 	pthread_mutex_unlock(&table->lock);
@@ -224,6 +243,7 @@ void handle_recover(
 	pthread_mutex_init(&table->lock, NULL);
 	table->head->free = 0;
 	table->head->count = 0;
+	table->shares.n = 0;
 	for (uint32_t n = table->head->high; n-- > 0;) {
 		struct slot *slot = &table->slots[n];
 
@@ -234,6 +254,8 @@ void handle_recover(
 			continue;
 		}
 		table->head->count++;
+		if (slot->handle.owned)
+			share_take(&table->shares, slot->handle.owner);
 		init_own(&slot->handle);
 		/* Who has read through the cache is not known any more, nor how far a stream has
 		   moved since that was noted. */

@@ -33,6 +33,8 @@ struct handle {
 	uint64_t fh; /* fuse_file_info.fh: the slot and its user, so no other handle's ever */
 	uint64_t opened; /* in this order */
 	bool damaged; /* what a dead process left of it is not to be trusted: EIO */
+	uid_t owner; /* whose share it is of, where it is: handle_own() */
+	bool owned;
 	int access; /* O_RDONLY, O_WRONLY or O_RDWR */
 	/*
 	 * Regular files: descriptors by variant, -1 while not open. The one opened first is never
@@ -60,6 +62,11 @@ void handle_table_free(struct handle_table *table);
  */
 struct handle *handle_new(
 	struct handle_table *table, fuse_ino_t ino, int fd, int variant, int access);
+
+/* Of users other than root none shall have more than so many handles; 0: no bound. At the start. */
+void handle_bound(struct handle_table *table, uint32_t most);
+/* The new handle is the user's. False where that one has too many, and it is to be freed. Once. */
+bool handle_own(struct handle_table *table, struct handle *handle, uid_t uid);
 
 /* The open handle fh of ino, or NULL. */
 struct handle *handle_find(struct handle_table *table, uint64_t fh, fuse_ino_t ino);

@@ -27,9 +27,12 @@
 #include "fs/file.h"
 #include "fs/fs.h"
 #include "fs/lock_record.h"
+#include "fs/share.h"
 
 /* More locks that wait are refused with ENOLCK. */
-#define WAITERS_MAX  4096
+#define WAITERS_MAX 4096
+/* A user other than root has at most so many. */
+#define WAITERS_EACH (WAITERS_MAX / 2)
 #define WAITER_STACK (128u << 10)
 /* Ends a wait; its handler does nothing. */
 #define WAKE_SIGNAL SIGUSR2
@@ -46,6 +49,7 @@ struct locks {
 	struct lock_records *records; /* with posix_locks and supervision; else NULL */
 	struct list waiting; /* struct waiter, those that have a timer */
 	unsigned count; /* threads, from before they start until they have answered */
+	struct shares shares; /* of them */
 	bool ending;
 };
 
@@ -72,6 +76,7 @@ struct waiter {
 	struct file *file;
 	struct lock_owner *owner; /* of a record lock */
 	timer_t timer;
+	uid_t uid;
 	atomic_bool interrupted;
 };
 
@@ -296,6 +301,7 @@ static void *waiter_main(void *arg)
 {
 	struct waiter *w = arg;
 	struct locks *locks = w->locks;
+	uid_t uid = w->uid;
 	int result = -ENOLCK;
 
 	if (make_timer(&w->timer) == 0) {
@@ -310,6 +316,7 @@ static void *waiter_main(void *arg)
 
 	pthread_mutex_lock(&locks->lock);
 	locks->count--;
+	share_give(&locks->shares, uid);
 	pthread_cond_signal(&locks->idle);
 	pthread_mutex_unlock(&locks->lock);
 	return NULL;
@@ -339,15 +346,18 @@ static int wait_aside(struct locks *locks, const struct waiter *what)
 		return -ENOLCK;
 	*w = *what;
 	w->locks = locks;
+	w->uid = fuse_req_ctx(w->req)->uid;
 	pthread_mutex_lock(&locks->lock);
-	may = !locks->ending && locks->count < WAITERS_MAX;
+	may = !locks->ending && locks->count < WAITERS_MAX && share_take(&locks->shares, w->uid);
 	locks->count += may;
 	pthread_mutex_unlock(&locks->lock);
 	if (may && start_thread(w) == 0)
 		return 0;
-	free(w);
 	pthread_mutex_lock(&locks->lock);
 	locks->count -= may;
+	if (may)
+		share_give(&locks->shares, w->uid);
+	free(w);
 	pthread_mutex_unlock(&locks->lock);
 	return -ENOLCK;
 }
@@ -471,6 +481,7 @@ int locks_new(const struct fs *fs, struct locks **out)
 	pthread_mutex_init(&locks->lock, NULL);
 	pthread_cond_init(&locks->idle, NULL);
 	list_init(&locks->waiting);
+	locks->shares.most = fs->config.privileged ? WAITERS_EACH : 0;
 	if (fs->config.supervised && fs->config.posix_locks) {
 		locks->records = lock_records_new();
 		if (!locks->records) {

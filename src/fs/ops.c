@@ -359,6 +359,9 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	cred_give_up_resources();
 	if (!error)
 		error = handle_table_new(&fs->handles);
+	/* Of the half that is for open files. A mount of one user's is that user's. */
+	if (!error && fs->config.privileged)
+		handle_bound(fs->handles, inode_fds() / 2);
 	if (!error)
 		error = file_table_new(fs, inode_fds() / 2, &fs->files);
 	if (!error)
