@@ -66,7 +66,7 @@ URING_LIBS   :=
 URING_PC     :=
 endif
 
-SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+SANITIZE_FLAGS := $(if $(SANITIZE),-DBATCHIOFS_SANITIZED -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 ALL_CFLAGS = -std=gnu11 $(OPT) -Wall -Wextra -Werror -pthread -fPIC -Isrc -Itests \
 	-D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 \
@@ -87,11 +87,12 @@ endif
 
 # ---- Sources and what is made of them ----
 
-CORE_DIRS   := cmd control supervise fs loop transport coalesce stats base
+CORE_DIRS   := cmd control supervise confine fs loop transport coalesce stats base
 BATCHIO_SRC := $(sort $(wildcard src/batchio/*.c))
 CORE_SRC    := $(sort $(filter-out src/main.c,$(wildcard src/*.c)) $(wildcard $(CORE_DIRS:%=src/%/*.c)))
 TOOL_SRC    := $(sort $(wildcard tests/support/*_tool.c))
-SUPPORT_SRC := $(filter-out $(TOOL_SRC),$(sort $(wildcard tests/support/*.c)))
+PRELOAD_SRC := $(sort $(wildcard tests/support/*_preload.c))
+SUPPORT_SRC := $(filter-out $(TOOL_SRC) $(PRELOAD_SRC),$(sort $(wildcard tests/support/*.c)))
 BENCH_SRC   := $(sort $(wildcard tests/bench/*_tool.c))
 UNIT_SRC    := $(sort $(wildcard tests/unit/*_test.c))
 SIM_SRC     := $(sort $(wildcard tests/sim/*.c))
@@ -102,7 +103,7 @@ CORE_OBJ    := $(call objects,$(CORE_SRC))
 SUPPORT_OBJ := $(call objects,$(SUPPORT_SRC))
 SIM_OBJ     := $(call objects,$(SIM_SRC))
 ALL_OBJ     := $(call objects,$(wildcard src/main.c) $(BATCHIO_SRC) $(CORE_SRC) $(SUPPORT_SRC) \
-	$(TOOL_SRC) $(BENCH_SRC) $(UNIT_SRC) $(SIM_SRC))
+	$(TOOL_SRC) $(PRELOAD_SRC) $(BENCH_SRC) $(UNIT_SRC) $(SIM_SRC))
 
 LIB_A    := $(B)/libbatchio.a
 LIB_REAL := $(B)/libbatchio.so.$(VERSION)
@@ -112,6 +113,8 @@ CORE_A   := $(B)/libcore.a
 PROGRAM  := $(B)/batchiofs
 UNITS    := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/%)
 TOOLS    := $(TOOL_SRC:tests/support/%.c=$(B)/tests/%)
+# Without io_uring's own there is nothing to try with.
+PRELOADS := $(if $(filter-out 0,$(URING)),$(PRELOAD_SRC:tests/support/%.c=$(B)/tests/%.so))
 BENCH_TOOLS := $(BENCH_SRC:tests/bench/%.c=$(B)/bench/%)
 SIM      := $(if $(SIM_SRC),$(B)/tests/sim)
 
@@ -122,7 +125,7 @@ SIM      := $(if $(SIM_SRC),$(B)/tests/sim)
 all: $(PROGRAM) $(LIB_A) $(LIB_SO) $(PC)
 
 # Everything that the tests run, in one go.
-tests: all $(UNITS) $(TOOLS) $(SIM)
+tests: all $(UNITS) $(TOOLS) $(PRELOADS) $(SIM)
 
 # What `make bench` runs.
 benchmarks: all $(BENCH_TOOLS)
@@ -194,6 +197,11 @@ $(TOOLS): $(B)/tests/%: $(B)/obj/tests/support/%.o $(B)/libtestsupport.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(FUSE_LIBS)
+
+$(PRELOADS): $(B)/tests/%.so: $(B)/obj/tests/support/%.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -shared -o $@ $^ $(URING_LIBS) -ldl
 
 $(BENCH_TOOLS): $(B)/bench/%: $(B)/obj/tests/bench/%.o
 	$(call say,LD,$@)

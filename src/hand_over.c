@@ -198,6 +198,7 @@ static int write_state(struct server *server)
 		.exclusive = server->exclusive,
 		.remote = server->remote,
 		.uring = server->uring,
+		.restricted = server->walls.ring,
 		.loops = server->loops,
 		.lasting = inode_lasting(server->fs.inodes),
 		.syslog = log_is_to_syslog(),
@@ -350,9 +351,11 @@ void hand_over_go(void *user)
 	int error;
 
 	log_info("%s takes this program's place", server->supervise.board->program);
+	walls_end(&server->walls);
 	error = execute(
 		server->options, -1, server->supervise.board->program, server->state_fd, "");
 	answer(server, "refused %s: %s\n", server->supervise.board->program, strerror(-error));
+	walls_start(&server->walls, server->options);
 	close_state(server);
 }
 
@@ -360,7 +363,11 @@ void hand_over_failed(void *user)
 {
 	struct server *server = user;
 
+	if (server->state->back)
+		return;
+	walls_end(&server->walls);
 	hand_over_back(server->options, server->state);
+	walls_start(&server->walls, server->options);
 }
 
 void hand_over_done(struct server *server)

@@ -36,6 +36,7 @@ static const char *const opens_words[] = {"auto", "none", "message", NULL};
 static const char *const transport_words[] = {"auto", "dev", "ring", NULL};
 static const char *const watch_words[] = {"auto", "none", NULL};
 static const char *const idle_words[] = {"auto", "sleep", NULL};
+static const char *const confine_words[] = {"auto", "none", NULL};
 static const char *const fsync_words[] = {"strict", "data", NULL};
 
 #define AT(field) offsetof(struct options, field)
@@ -69,6 +70,9 @@ static const struct option_def table[] = {
 	{"idle", CHOICE, AT(idle), 0, 0, idle_words,
 		"processors with nothing to do. auto: kept awake while requests come one after "
 		"another (root; by /dev/cpu_dma_latency); sleep: left to the kernel"},
+	{"confine", CHOICE, AT(confine), 0, 0, confine_words,
+		"auto: the daemon gives up all that it does not need once it is mounted: paths out "
+		"of the source, system calls, capabilities, the network; none: for debugging"},
 	{"posix_locks", FLAG, AT(posix_locks), 0, 0, NULL,
 		"record locks (fcntl) are taken in the source too, against those who lock there"},
 	{"flock", FLAG, AT(flock), 0, 0, NULL,

@@ -18,6 +18,7 @@ enum opt_opens { OPENS_AUTO, OPENS_NONE, OPENS_MESSAGE };
 enum opt_transport { TRANSPORT_AUTO, TRANSPORT_DEV, TRANSPORT_RING };
 enum opt_watch { WATCH_AUTO, WATCH_NONE };
 enum opt_idle { IDLE_AUTO, IDLE_SLEEP };
+enum opt_confine { CONFINE_AUTO, CONFINE_NONE };
 enum opt_fsync { FSYNC_STRICT, FSYNC_DATA };
 
 struct options {
@@ -29,6 +30,7 @@ struct options {
 	int fsync;
 	int watch;
 	int idle;
+	int confine;
 	unsigned queue_depth;
 	unsigned loops; /* 0: the program chooses */
 	double attr_timeout; /* negative: not given */

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/mountinfo.h"
+#include "batchio/command.h"
 #include "cmd/cmd.h"
 #include "fs/remote.h"
 #include "fs/watch.h"
@@ -45,13 +47,21 @@ int plan_backend(struct server *server)
 			log_warning("backend=auto: taking the standard backend: %s", error.text);
 	}
 	server->uring = probe != NULL;
+	server->walls.ring = probe && batchio_is_restricted(probe);
 	batchio_close(probe);
 	server->loops = options->loops;
 	if (!server->loops && server->uring)
 		server->loops = cpus < 2 ? 2 : cpus > 4 ? 4 : (unsigned)cpus;
 	else if (!server->loops)
 		server->loops = STANDARD_LOOPS;
+	plan_machine(server);
 	return EXIT_OK;
+}
+
+void plan_machine(struct server *server)
+{
+	server->processors = (unsigned)get_nprocs();
+	server->queues = ring_queues();
 }
 
 /* Whether the device is a batchiofs mount. */

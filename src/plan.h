@@ -7,6 +7,8 @@
 
 /* Fixes backend and number of loops. An exit status. */
 int plan_backend(struct server *server);
+/* What of the machine a process that is confined cannot see; part of the above. */
+void plan_machine(struct server *server);
 /* Fixes what sharing=auto means, and looks at the source. An exit status. */
 int plan_sharing(struct server *server);
 /* Whether another process shall take over should the one that serves the mount die. */

@@ -40,10 +40,10 @@ void report(FILE *out, const struct report *r)
 		loop_group_transport(&fs->loops));
 	fprintf(out,
 		"sharing %s\nwatch %s\nfsync %s\nloops %u\nloops_extra %u\nqueue_depth %u\n"
-		"pid %d\nuptime_seconds %" PRId64 "\n",
+		"confined %s\npid %d\nuptime_seconds %" PRId64 "\n",
 		r->exclusive ? "exclusive" : "shared", watch.active ? "fanotify" : "none",
 		r->options->fsync == FSYNC_DATA ? "data" : "strict", r->loops,
-		atomic_load(&fs->loops.extra), r->options->queue_depth,
+		atomic_load(&fs->loops.extra), r->options->queue_depth, r->confined,
 		r->board ? atomic_load(&r->board->supervisor) : getpid(),
 		(clock_ns() - (r->board ? atomic_load(&r->board->mounted_at) : r->mounted_at)) /
 			1000000000);

@@ -19,6 +19,7 @@ struct report {
 	bool exclusive;
 	bool uring;
 	unsigned loops;
+	const char *confined; /* the walls that stand, with commas between; or "none" */
 	struct fs *fs;
 	int64_t mounted_at; /* clock_ns() */
 	const struct supervise_board *board; /* NULL: nobody would take over */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "base/log.h"
 #include "base/mountinfo.h"
 #include "base/reserve.h"
+#include "base/terminal.h"
 #include "cmd/cmd.h"
 #include "fs/lock.h"
 #include "fs/watch.h"
@@ -71,8 +73,10 @@ static int start_loops(struct server *server)
 		.uring = server->uring,
 		.lasting = is_supervised(server),
 		.device = fuse_session_fd(server->point.session),
-		.ring = plan_ring(server),
+		.ring = server->ring,
 		.ring_loops = server->options->loops,
+		.processors = server->processors,
+		.queues = server->queues,
 		.awake = server->awake,
 		.hooks = {.dispatch = fs_dispatch, .turn_end = fs_turn_end, .user = &server->fs},
 	};
@@ -84,6 +88,16 @@ static int start_loops(struct server *server)
 		return EXIT_SYSTEM;
 	}
 	return EXIT_OK;
+}
+
+/* The process that is to serve requests, before it has other threads. An exit status. */
+static int enter(void *user)
+{
+	struct server *server = user;
+
+	if (is_supervised(server) && fs_open_proc(&server->fs))
+		return EXIT_SYSTEM;
+	return walls_enter(&server->walls, &server->fs, server->uring);
 }
 
 /* ---- running ---- */
@@ -99,6 +113,7 @@ static void write_stats(FILE *out, void *user)
 			    .exclusive = server->exclusive,
 			    .uring = server->uring,
 			    .loops = server->loops,
+			    .confined = server->walls.names,
 			    .fs = &server->fs,
 			    .mounted_at = server->mounted_at,
 			    .board = server->supervise.board,
@@ -131,7 +146,7 @@ static void take_signal(void *user)
 	}
 	server->unmounting = true;
 	log_info("signal %u: unmounting %s", info.ssi_signo, server->mountpoint);
-	mountpoint_detach(&server->point);
+	walls_detach(&server->walls);
 }
 
 /* Until the loops have ended. */
@@ -207,8 +222,6 @@ static int begin(struct server *server, bool again)
 {
 	struct fuse_session *session = server->point.session;
 
-	if (is_supervised(server) && fs_open_proc(&server->fs))
-		return EXIT_SYSTEM;
 	if (fcntl(fuse_session_fd(session), F_SETFL, O_NONBLOCK) ||
 		fs_attach(&server->fs, session)) {
 		log_error("cannot set up /dev/fuse: %s", strerror(errno));
@@ -232,11 +245,11 @@ static int work(void *user, bool again)
 	if (status) {
 		/* The supervisor has other ways. */
 		if (!is_supervised(server) || supervise_orphaned(&server->supervise))
-			mountpoint_detach(&server->point);
+			walls_detach(&server->walls);
 		return status;
 	}
 	if (!again)
-		mountpoint_tune(&server->point);
+		walls_tune(&server->walls);
 	if (is_agreed(server)) {
 		tell_ready(server, again);
 		run(server);
@@ -246,7 +259,7 @@ static int work(void *user, bool again)
 	}
 	error = loop_group_join(&server->fs.loops);
 	/* First, as our numbers are soon free for another mount. */
-	mountpoint_detach(&server->point);
+	walls_detach(&server->walls);
 	fs_end(&server->fs);
 	loop_group_free(&server->fs.loops);
 	if (is_supervised(server)) {
@@ -254,6 +267,7 @@ static int work(void *user, bool again)
 
 		fs_destroy(&server->fs);
 		if (orphaned) {
+			walls_release(&server->walls);
 			claim_release(&server->claim);
 			control_close(&server->control);
 		}
@@ -274,11 +288,23 @@ static void supervisor_ready(void *user)
 }
 
 /* An exit status. */
+static int serve_mount(struct server *server)
+{
+	int status = enter(server);
+
+	if (!status)
+		return work(server, false);
+	walls_detach(&server->walls);
+	return status;
+}
+
+/* An exit status. */
 static int supervise_mount(struct server *server)
 {
 	struct supervise *supervise = &server->supervise;
 	int status;
 
+	supervise->enter = enter;
 	supervise->work = work;
 	supervise->ready = supervisor_ready;
 	supervise->signalled = take_signal;
@@ -362,6 +388,7 @@ static int init_fs(struct server *server)
 	struct fs_config config = plan_fs(server);
 
 	umask(0);
+	terminal_prepare();
 	if (server->supervised)
 		server->tables_fd = reserve_keep();
 	return fs_init(&server->fs, server->source, &config) ? EXIT_MOUNT : EXIT_OK;
@@ -383,6 +410,9 @@ static void init(struct server *server, const struct options *options, const cha
 		.state_fd = -1,
 		.program_fd = -1,
 		.awake.fd = -1,
+		.walls = {.point = &server->point,
+			.claim = &server->claim,
+			.control = &server->control},
 	};
 }
 
@@ -395,7 +425,9 @@ static void finish(struct server *server)
 	if (server->awake.fd >= 0)
 		close(server->awake.fd);
 	supervise_close(&server->supervise);
+	walls_release(&server->walls);
 	claim_release(&server->claim);
+	walls_end(&server->walls);
 	/* Last: its end tells `batchiofs umount` that all is closed. */
 	control_close(&server->control);
 }
@@ -431,8 +463,12 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		status = mountpoint_prepare(&server.point, &server.fs);
 	if (!status)
 		status = mount_it(&server);
+	if (!status) {
+		server.ring = plan_ring(&server);
+		walls_start(&server.walls, options);
+	}
 	if (!status)
-		status = is_supervised(&server) ? supervise_mount(&server) : work(&server, false);
+		status = is_supervised(&server) ? supervise_mount(&server) : serve_mount(&server);
 	finish(&server);
 	return status;
 }
@@ -499,6 +535,8 @@ int serve_on(const struct options *options, struct state *state)
 	server.uring = state->uring;
 	server.loops = (unsigned)state->loops;
 	server.supervised = true;
+	server.walls.ring = state->restricted;
+	plan_machine(&server);
 	status = init_fs(&server);
 	if (!status) {
 		fs_watch(&server.fs);
@@ -518,10 +556,12 @@ int serve_on(const struct options *options, struct state *state)
 		fflush(NULL);
 		_exit(status);
 	}
-	if (!status)
+	if (!status) {
+		walls_start(&server.walls, options);
 		status = supervise_mount(&server);
-	else
+	} else {
 		hand_over_back(options, state);
+	}
 	finish(&server);
 	return status;
 }

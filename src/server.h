@@ -13,6 +13,7 @@
 #include "serve.h"
 #include "state.h"
 #include "supervise/supervise.h"
+#include "walls.h"
 
 struct server {
 	const struct options *options;
@@ -22,8 +23,8 @@ struct server {
 	struct stat seen; /* the source, when that was done */
 	bool remote; /* the source is another host's, or another daemon's */
 	bool supervised;
-	bool uring;
-	unsigned loops;
+	bool uring, ring;
+	unsigned loops, processors, queues;
 	struct fs fs;
 	struct mountpoint point;
 	struct claim claim;
@@ -35,6 +36,7 @@ struct server {
 	int tables_fd; /* where the shared tables lie, -1: in no file */
 	struct awake_means awake;
 	bool unmounting;
+	struct walls walls;
 	int64_t mounted_at; /* clock_ns(); of a supervised one board->mounted_at counts */
 	struct state *state; /* of the program that this one has taken the place of, or NULL */
 	int state_fd, program_fd; /* while another is about to take this one's place, or -1 */

@@ -23,6 +23,7 @@ static const struct {
 	{"exclusive", AT(exclusive), 0},
 	{"remote", AT(remote), 0},
 	{"uring", AT(uring), 0},
+	{"restricted", AT(restricted), 0},
 	{"loops", AT(loops), 0},
 	{"lasting", AT(lasting), 0},
 	{"syslog", AT(syslog), 0},

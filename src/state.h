@@ -33,7 +33,7 @@ struct state_table {
 struct state {
 	char program[64]; /* version of the one that wrote it */
 	char source[PATH_MAX], mountpoint[PATH_MAX];
-	long long exclusive, remote, uring, loops, lasting, syslog;
+	long long exclusive, remote, uring, restricted, loops, lasting, syslog;
 	long long major, minor; /* of the mount, */
 	long long mount_id; /* and mountpoint.id */
 	/* Descriptors. */

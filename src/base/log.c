@@ -10,6 +10,7 @@
 #include <syslog.h>
 
 static atomic_bool to_syslog;
+static void (*by)(int level, const char *line);
 
 /* For syslog(3). */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -22,6 +23,11 @@ void log_to_syslog(void)
 bool log_is_to_syslog(void)
 {
 	return atomic_load(&to_syslog);
+}
+
+void log_by(void (*sink)(int level, const char *line))
+{
+	by = sink;
 }
 
 /* Its socket is open no longer than that: processes that share their descriptors cannot share what
@@ -43,7 +49,9 @@ void log_message(enum log_level level, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
-	if (atomic_load(&to_syslog))
+	if (atomic_load(&to_syslog) && by)
+		by((int)level, line);
+	else if (atomic_load(&to_syslog))
 		send_to_syslog(level, line);
 	else
 		fprintf(stderr, "batchiofs: %s\n", line);

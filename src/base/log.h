@@ -19,6 +19,9 @@ enum log_level {
 
 void log_to_syslog(void);
 bool log_is_to_syslog(void);
+/* Instead of syslog's socket, which may be out of reach: another way to it. Before there are
+ * threads. */
+void log_by(void (*sink)(int level, const char *line));
 void log_message(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 
@@ -64,25 +65,81 @@ static bool parse_line(char *line, struct mount_entry *out)
 	return true;
 }
 
-int mountinfo_each(const char *file, mountinfo_visit *visit, void *user)
+/* -1: none. */
+static int held_fd = -1;
+
+int mountinfo_hold(void)
 {
-	FILE *in = fopen(file, "re");
+	if (held_fd < 0)
+		held_fd = open(MOUNTINFO, O_RDONLY | O_CLOEXEC);
+	return held_fd < 0 ? -errno : 0;
+}
+
+static int each_line(FILE *in, mountinfo_visit *visit, void *user)
+{
 	_cleanup_free struct mount_entry *entry = malloc(sizeof(*entry));
 	_cleanup_free char *line = NULL;
 	size_t size = 0;
 
-	if (!in || !entry) {
-		int error = in ? -ENOMEM : -errno;
-
-		if (in)
-			fclose(in);
-		return error;
-	}
+	if (!entry)
+		return -ENOMEM;
 	while (getline(&line, &size, in) >= 0)
 		if (parse_line(line, entry))
 			visit(entry, user);
-	fclose(in);
 	return 0;
+}
+
+/* All of it, with its length in *length; NULL and errno where it cannot be read. By position, since
+ * several threads may read it. */
+static char *read_whole(int fd, size_t *length)
+{
+	size_t room = 1 << 14;
+	char *text = malloc(room);
+	ssize_t n = 1;
+
+	*length = 0;
+	while (text && n > 0) {
+		char *grown = *length + 4096 > room ? realloc(text, room *= 2) : text;
+
+		if (!grown)
+			break;
+		text = grown;
+		n = pread(fd, text + *length, room - *length, (off_t)*length);
+		*length += n > 0 ? (size_t)n : 0;
+	}
+	if (text && n == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+int mountinfo_each_fd(int fd, mountinfo_visit *visit, void *user)
+{
+	size_t length;
+	_cleanup_free char *text = read_whole(fd, &length);
+	FILE *in = text && length ? fmemopen(text, length, "r") : NULL;
+	int error;
+
+	if (!in)
+		return text && !length ? 0 : -errno;
+	error = each_line(in, visit, user);
+	fclose(in);
+	return error;
+}
+
+int mountinfo_each(const char *file, mountinfo_visit *visit, void *user)
+{
+	FILE *in;
+	int error;
+
+	if (held_fd >= 0 && !strcmp(file, MOUNTINFO))
+		return mountinfo_each_fd(held_fd, visit, user);
+	in = fopen(file, "re");
+	if (!in)
+		return -errno;
+	error = each_line(in, visit, user);
+	fclose(in);
+	return error;
 }
 
 /* What is looked for, and what was found: later lines lie on top of earlier ones. */

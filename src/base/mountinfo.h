@@ -27,6 +27,15 @@ struct mount_entry {
 /* Calls visit for every mount that the file (MOUNTINFO) lists, in its order. 0 or -errno. */
 typedef void mountinfo_visit(const struct mount_entry *entry, void *user);
 int mountinfo_each(const char *file, mountinfo_visit *visit, void *user);
+/* The same of a table that is open, from its start. */
+int mountinfo_each_fd(int fd, mountinfo_visit *visit, void *user);
+
+/*
+ * MOUNTINFO, wherever it is asked for by this process from now on, is read from a descriptor opened
+ * now: it goes on to tell of the mounts as they are seen from here, also when /proc is out of
+ * reach. Once, before there are threads. 0 or -errno.
+ */
+int mountinfo_hold(void);
 
 /* The mount with this id, out of the file. 0, -ENOENT where it is not listed, or -errno. */
 int mountinfo_find_id(const char *file, unsigned id, struct mount_entry *out);

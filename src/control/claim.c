@@ -244,12 +244,23 @@ static int publish(struct claim *claim, const char *dir, const struct claim_reco
 	return 0;
 }
 
+void claim_unlink(const struct claim *claim)
+{
+	if (claim->path[0])
+		unlink(claim->path);
+}
+
+void claim_leave(struct claim *claim)
+{
+	claim->path[0] = '\0';
+}
+
 void claim_release(struct claim *claim)
 {
 	if (claim->fd < 0)
 		return;
 	/* First the name, so that nobody sees it without a lock. */
-	unlink(claim->path);
+	claim_unlink(claim);
 	close(claim->fd);
 	claim->fd = -1;
 }

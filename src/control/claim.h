@@ -41,5 +41,9 @@ struct claim_wish {
  */
 int claim_take(struct claim *claim, const struct claim_wish *wish);
 void claim_release(struct claim *claim);
+/* The first half of it, where the path leads there: nobody sees it any more. */
+void claim_unlink(const struct claim *claim);
+/* Another process does that: the path is not to be used here any more. */
+void claim_leave(struct claim *claim);
 
 #endif

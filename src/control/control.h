@@ -51,6 +51,9 @@ int control_open(struct control *control, unsigned major, unsigned minor);
 /* Goes on with the socket that another program in this process has made; -1: with none. */
 void control_inherit(struct control *control, int fd, const char *path);
 void control_close(struct control *control);
+/* As claim_unlink() and claim_leave(): the socket's name. */
+void control_unlink(const struct control *control);
+void control_leave(struct control *control);
 
 /* Descriptors to poll: fills up to 1 + CONTROL_CLIENTS entries, returns how many. */
 int control_poll_fds(const struct control *control, struct pollfd *fds);

@@ -40,13 +40,18 @@ static int listen_at(struct control *control)
 
 /* The next mount may have got our device number, and so our socket's name, since ours is gone. The
  * inode number cannot be another's while we listen. */
-static void remove_socket(const struct control *control)
+void control_unlink(const struct control *control)
 {
 	struct stat now;
 
-	if (!lstat(control->address.sun_path, &now) && now.st_dev == control->socket.st_dev &&
-		now.st_ino == control->socket.st_ino)
+	if (control->address.sun_path[0] && !lstat(control->address.sun_path, &now) &&
+		now.st_dev == control->socket.st_dev && now.st_ino == control->socket.st_ino)
 		unlink(control->address.sun_path);
+}
+
+void control_leave(struct control *control)
+{
+	control->address.sun_path[0] = '\0';
 }
 
 int control_open(struct control *control, unsigned major, unsigned minor)
@@ -93,7 +98,7 @@ void control_close(struct control *control)
 {
 	if (control->listen_fd < 0)
 		return;
-	remove_socket(control);
+	control_unlink(control);
 	close(control->listen_fd);
 	control->listen_fd = -1;
 	for (int i = 0; i < CONTROL_CLIENTS; i++)

@@ -64,8 +64,9 @@ struct fs {
 	struct journal *journal; /* for who succeeds this process; NULL: nobody will */
 	struct loop_group loops;
 	int root_fd; /* O_RDONLY | O_DIRECTORY of the source, opened before the mount */
-	int proc_fd; /* O_PATH of /proc/self/fd, to reopen descriptors by number */
-	int proc_root_fd; /* and of /proc, opened before the mount */
+	/* O_PATH of /proc/self/fd, to reopen descriptors by number; the loops' working directory.
+	 */
+	int proc_fd;
 	const struct fuse_in_header *init_again; /* INIT, while it is not the kernel who sends it */
 	_Atomic uint64_t
 		own_dev; /* st_dev of our own mount, 0 before it is known: never to be entered */
@@ -121,7 +122,7 @@ int fs_lookup_child(
 
 /*
  * Opens the source directory and makes the tables. Before the mount: nothing of the source is
- * reached by path after. 0, or -errno with a message logged.
+ * reached by path after. The working directory becomes /proc. 0, or -errno with a message logged.
  */
 int fs_init(struct fs *fs, const char *source, const struct fs_config *config);
 /* Watches the source, where that is wanted and can be had. Once it is ours to mount, before that.
@@ -129,7 +130,7 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config);
 void fs_watch(struct fs *fs);
 /*
  * This process is to serve requests: of several forked one after another, one at a time, from the
- * one that called fs_init(). 0 or -errno, logged.
+ * one that called fs_init(); its working directory is still /proc. 0 or -errno, logged.
  */
 int fs_open_proc(struct fs *fs);
 

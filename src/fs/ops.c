@@ -182,7 +182,7 @@ static bool extend_init(
 	 * an xattr first. */
 	if (header->len >= sizeof(*header) + 16)
 		out->flags |= in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS);
-	watch_start(fs->watch, fuse_session_fd(fs->session), in->minor);
+	watch_start(fs->watch, fuse_session_fd(fs->session), fs->proc_fd, in->minor);
 	atomic_store(&fs->answering, true);
 	return ring;
 }
@@ -328,7 +328,12 @@ static int open_source(struct fs *fs, const char *source)
 		log_error("cannot open source %s: %s", source, strerror(-error));
 		return error;
 	}
-	fs->proc_root_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (chdir("/proc")) {
+		int error = -errno;
+
+		log_error("cannot change to /proc: %s; it must be mounted", strerror(-error));
+		return error;
+	}
 	return fs_open_proc(fs);
 }
 
@@ -338,7 +343,7 @@ int fs_open_proc(struct fs *fs)
 
 	if (fs->proc_fd >= 0)
 		close(fs->proc_fd);
-	fs->proc_fd = openat(fs->proc_root_fd, "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fs->proc_fd = open("self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fs->proc_fd >= 0)
 		return 0;
 	error = -errno;
@@ -351,7 +356,7 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 	int error;
 
 	fs->config = *config;
-	fs->root_fd = fs->proc_fd = fs->proc_root_fd = -1;
+	fs->root_fd = fs->proc_fd = -1;
 	error = open_source(fs, source);
 	if (!error)
 		error = inode_table_new(fs->root_fd, inode_fds(), FORGOTTEN_MAX, &fs->inodes);
@@ -404,8 +409,6 @@ void fs_destroy(struct fs *fs)
 	locks_free(fs->locks);
 	if (fs->proc_fd >= 0)
 		close(fs->proc_fd);
-	if (fs->proc_root_fd >= 0)
-		close(fs->proc_root_fd);
 	if (fs->root_fd >= 0)
 		close(fs->root_fd);
 	journal_free(fs->journal);
@@ -416,5 +419,5 @@ void fs_destroy(struct fs *fs)
 	fs->watch = NULL;
 	fs->relist = NULL;
 	fs->journal = NULL;
-	fs->root_fd = fs->proc_fd = fs->proc_root_fd = -1;
+	fs->root_fd = fs->proc_fd = -1;
 }

@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -302,10 +303,15 @@ static void close_own(struct watch *watch)
 			close(*fds[i]);
 }
 
-static int clone_device(int device)
+/* Opened by number: no path may lead to /dev any more. */
+static int clone_device(int device, int proc_fd)
 {
-	_cleanup_fd int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	_cleanup_fd int fd = -1;
 	uint32_t source = (uint32_t)device;
+	char number[16];
+
+	snprintf(number, sizeof(number), "%d", device);
+	fd = openat(proc_fd, number, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, FUSE_DEV_IOC_CLONE, &source) < 0)
 		return -errno;
@@ -327,13 +333,13 @@ static int lose_nothing(struct watch *watch)
 	return 0;
 }
 
-static int start_thread(struct watch *watch, int device)
+static int start_thread(struct watch *watch, int device, int proc_fd)
 {
 	int error = watch->can_forget_all ? 0 : lose_nothing(watch);
 
 	if (error)
 		return error;
-	watch->device = clone_device(device);
+	watch->device = clone_device(device, proc_fd);
 	if (watch->device < 0)
 		return watch->device;
 	stale_init(&watch->stale, watch->device, watch->events.inodes, &watch->stop);
@@ -346,7 +352,7 @@ void watch_taken_over(struct watch *watch)
 		watch->taken_over = true;
 }
 
-void watch_start(struct watch *watch, int device, unsigned minor)
+void watch_start(struct watch *watch, int device, int proc_fd, unsigned minor)
 {
 	int error;
 
@@ -354,7 +360,7 @@ void watch_start(struct watch *watch, int device, unsigned minor)
 		return;
 	watch->can_forget_all = minor >= ABI_MINOR_INC_EPOCH;
 	watch->events.self = getpid();
-	error = start_thread(watch, device);
+	error = start_thread(watch, device, proc_fd);
 	if (error) {
 		log_warning("no watch on the source: %s", strerror(-error));
 		return;

@@ -53,7 +53,7 @@ struct watch *watch_new(const struct fs *fs);
  * mount, which stays the caller's). minor is the kernel's version of the protocol. Until then
  * nothing counts as watched; nor later where this fails, with a line logged. watch NULL is fine.
  */
-void watch_start(struct watch *watch, int device, unsigned minor);
+void watch_start(struct watch *watch, int device, int proc_fd, unsigned minor);
 
 /* Another process has read events, and has died: before watch_start(), which then has the kernel
  * forget everything. */

@@ -18,7 +18,6 @@
 struct look {
 	struct watch_mounts *mounts;
 	struct stale *stale; /* NULL the first time: nothing is kept yet */
-	char source[PATH_MAX]; /* the source's path now; "" where it has none */
 	unsigned *ids;
 	size_t n_ids;
 };
@@ -48,10 +47,11 @@ static fuse_ino_t find_directory(const struct watch_mounts *mounts, const char *
 static void make_stale(struct look *look, const char *point)
 {
 	char path[PATH_MAX];
-	size_t length = strlen(look->source);
+	const char *source = look->mounts->source;
+	size_t length = strlen(source);
 	char *name;
 
-	if (strncmp(point, look->source, length) || point[length] != '/')
+	if (strncmp(point, source, length) || point[length] != '/')
 		return;
 	snprintf(path, sizeof(path), "./%s", point + length + 1);
 	name = strrchr(path, '/');
@@ -75,25 +75,24 @@ static void take(const struct mount_entry *mount, void *user)
 		make_stale(look, mount->point);
 }
 
-static void read_source_path(struct look *look)
+static void read_source_path(struct watch_mounts *mounts)
 {
 	char link[32];
 	ssize_t length;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", look->mounts->root_fd);
-	length = readlink(link, look->source, sizeof(look->source) - 1);
-	look->source[length < 0 ? 0 : length] = '\0';
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", mounts->root_fd);
+	length = readlink(link, mounts->source, sizeof(mounts->source) - 1);
+	mounts->source[length < 0 ? 0 : length] = '\0';
 	/* Of the root, what is beneath begins with one slash. */
-	if (!strcmp(look->source, "/"))
-		look->source[0] = '\0';
+	if (!strcmp(mounts->source, "/"))
+		mounts->source[0] = '\0';
 }
 
 void watch_mounts_look(struct watch_mounts *mounts, struct stale *stale)
 {
 	struct look look = {.mounts = mounts, .stale = stale};
 
-	read_source_path(&look);
-	if (mountinfo_each(MOUNTINFO, take, &look) < 0) {
+	if (mountinfo_each_fd(mounts->fd, take, &look) < 0) {
 		free(look.ids);
 		return;
 	}
@@ -114,6 +113,7 @@ int watch_mounts_open(struct watch_mounts *mounts, int root_fd, struct inode_tab
 	mounts->fd = open(MOUNTINFO, O_RDONLY | O_CLOEXEC);
 	if (mounts->fd < 0)
 		return -errno;
+	read_source_path(mounts);
 	watch_mounts_look(mounts, NULL);
 	return 0;
 }

@@ -9,13 +9,17 @@
 #ifndef FS_WATCH_MOUNTS_H
 #define FS_WATCH_MOUNTS_H
 
+#include <limits.h>
 #include <stddef.h>
 
 #include "fs/inode.h"
 #include "fs/stale.h"
 
 struct watch_mounts {
-	int fd; /* to poll for POLLPRI: the table of mounts has changed; -1 before the opening */
+	/* The table of mounts as it is seen from where we were started; to poll for POLLPRI: it has
+	 * changed; -1 before the opening. */
+	int fd;
+	char source[PATH_MAX]; /* the source's path at the start, seen from there */
 	int root_fd;
 	struct inode_table *inodes;
 	int mount; /* the source's mount */

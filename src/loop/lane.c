@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -461,8 +460,8 @@ static int make_lanes(struct loop_group *group)
 	unsigned count;
 	int error;
 
-	most = group->nqueues = ring_queues();
-	group->nlanes = (unsigned)get_nprocs();
+	most = group->nqueues = group->config.queues;
+	group->nlanes = group->config.processors;
 	if (group->config.ring_loops)
 		most = group->config.ring_loops / 2 > 1 ? group->config.ring_loops / 2 : 1;
 	if (group->nlanes > most)

@@ -51,6 +51,7 @@ struct loop_group_config {
 	int device; /* /dev/fuse, O_NONBLOCK */
 	bool ring; /* FUSE over io_uring, if the kernel agrees; only with uring, and not careful */
 	unsigned ring_loops; /* for it; 0: two for each processor */
+	unsigned processors, queues; /* for it: the machine's, and ring_queues() */
 	struct awake_means awake; /* of awake_open() */
 	struct loop_hooks hooks;
 };

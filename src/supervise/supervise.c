@@ -141,6 +141,9 @@ static void become_worker(struct supervise *s, bool again)
 
 	prctl(PR_SET_NAME, "batchiofs-work");
 	crash_watch(&s->board->crash);
+	status = s->enter(s->user);
+	if (status)
+		exit(status);
 	/* Without one the process as a whole is watched. */
 	if (pthread_create(&canary, NULL, canary_main, s->board))
 		atomic_store(&s->board->canary, getpid());

@@ -58,7 +58,8 @@ struct supervise {
 	size_t nforeign;
 	bool again; /* the first worker takes over, too */
 	/* All required; user is their argument. */
-	int (*work)(void *user, bool again); /* in the worker: its exit status */
+	int (*enter)(void *user); /* in the worker, while it has one thread: 0 or its exit status */
+	int (*work)(void *user, bool again); /* in the worker, then: its exit status */
 	void (*ready)(void *user); /* in the supervisor, once: the first worker answers */
 	void (*signalled)(void *user); /* in the supervisor: signal_fd is readable */
 	/* In the supervisor: whether board->program may take its place; who asked is answered if

@@ -33,7 +33,7 @@ fds() {
 }
 
 rss() { # in MiB
-	awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$DAEMON/status"
+	awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$WORKER/status"
 }
 
 as_other() {

@@ -30,6 +30,7 @@ mount_with() { # OPTIONS
 	mount_with 1 supervise transport=ring again supervise,transport=ring
 	mount_with 1 supervise nosupervise supervise,nosupervise
 	mount_with 1 idle "'poll'" auto sleep idle=poll
+	mount_with 1 confine "'yes'" auto none confine=yes
 	mount_with 1 loops "'0'" "1 to 64" loops=0
 	mount_with 1 attr_timeout "'-1'" seconds attr_timeout=-1
 	mount_with 1 attr_timeout "'nan'" seconds attr_timeout=nan

@@ -21,7 +21,7 @@ BATS_FILES=(tests/mount/*.bats)
 MAX_LINES=600
 
 # The order of imports, top to bottom: a folder may include itself and what stands after it ...
-LAYERS=(main serve plan hand_over server mountpoint report options state cmd control supervise fs loop transport coalesce stats batchio base)
+LAYERS=(main serve plan hand_over server walls mountpoint report options state cmd control supervise confine fs loop transport coalesce stats batchio base)
 # ... except these, which may include only what is named.
 declare -A ONLY=(
 	[batchio]='base'                  # a library of its own
