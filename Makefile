@@ -52,6 +52,7 @@ endif
 
 # ---- Flags ----
 
+comma := ,
 # Evaluated when first used, and once: after `setup` may have installed the .pc files.
 once = $(eval $(1) := $(2))$($(1))
 FUSE_CFLAGS  = $(call once,FUSE_CFLAGS,$(shell pkg-config --cflags fuse3 2>/dev/null))
@@ -94,6 +95,7 @@ TOOL_SRC    := $(sort $(wildcard tests/support/*_tool.c))
 PRELOAD_SRC := $(sort $(wildcard tests/support/*_preload.c))
 SUPPORT_SRC := $(filter-out $(TOOL_SRC) $(PRELOAD_SRC),$(sort $(wildcard tests/support/*.c)))
 BENCH_SRC   := $(sort $(wildcard tests/bench/*_tool.c))
+FAULTY_SRC  := $(sort $(wildcard tests/support/faulty/*.c))
 UNIT_SRC    := $(sort $(wildcard tests/unit/*_test.c))
 SIM_SRC     := $(sort $(wildcard tests/sim/*.c))
 
@@ -101,9 +103,10 @@ objects      = $(patsubst %.c,$(B)/obj/%.o,$(1))
 BATCHIO_OBJ := $(call objects,$(BATCHIO_SRC))
 CORE_OBJ    := $(call objects,$(CORE_SRC))
 SUPPORT_OBJ := $(call objects,$(SUPPORT_SRC))
+FAULTY_OBJ  := $(call objects,$(FAULTY_SRC))
 SIM_OBJ     := $(call objects,$(SIM_SRC))
 ALL_OBJ     := $(call objects,$(wildcard src/main.c) $(BATCHIO_SRC) $(CORE_SRC) $(SUPPORT_SRC) \
-	$(TOOL_SRC) $(PRELOAD_SRC) $(BENCH_SRC) $(UNIT_SRC) $(SIM_SRC))
+	$(FAULTY_SRC) $(TOOL_SRC) $(PRELOAD_SRC) $(BENCH_SRC) $(UNIT_SRC) $(SIM_SRC))
 
 LIB_A    := $(B)/libbatchio.a
 LIB_REAL := $(B)/libbatchio.so.$(VERSION)
@@ -115,6 +118,7 @@ UNITS    := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/%)
 TOOLS    := $(TOOL_SRC:tests/support/%.c=$(B)/tests/%)
 # Without io_uring's own there is nothing to try with.
 PRELOADS := $(if $(filter-out 0,$(URING)),$(PRELOAD_SRC:tests/support/%.c=$(B)/tests/%.so))
+FAULTY      := $(B)/faulty/batchiofs
 BENCH_TOOLS := $(BENCH_SRC:tests/bench/%.c=$(B)/bench/%)
 SIM      := $(if $(SIM_SRC),$(B)/tests/sim)
 
@@ -125,7 +129,7 @@ SIM      := $(if $(SIM_SRC),$(B)/tests/sim)
 all: $(PROGRAM) $(LIB_A) $(LIB_SO) $(PC)
 
 # Everything that the tests run, in one go.
-tests: all $(UNITS) $(TOOLS) $(PRELOADS) $(SIM)
+tests: all $(UNITS) $(TOOLS) $(PRELOADS) $(SIM) $(FAULTY)
 
 # What `make bench` runs.
 benchmarks: all $(BENCH_TOOLS)
@@ -183,10 +187,23 @@ $(PROGRAM): $(B)/obj/src/main.o $(CORE_A) $(LIB_A)
 	$(call say,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(FUSE_LIBS) $(URING_LIBS)
 
+# The program with what can be made to fail in front of the library and the C library. A sanitizer has
+# its own functions for memory, so there only calls of ours are taken.
+FAULTY_WRAP := $(if $(SANITIZE),-Wl$(comma)--wrap=malloc$(comma)--wrap=calloc$(comma)--wrap=realloc)
+
+$(FAULTY): $(B)/obj/src/main.o $(FAULTY_OBJ) $(CORE_A) $(LIB_A)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(FAULTY_WRAP) -o $@ $^ $(FUSE_LIBS) $(URING_LIBS)
+
+# Objects first: those of FAULTY_OBJ stand for some of the library's.
 $(UNITS): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(B)/libtestsupport.a $(CORE_A) $(LIB_A)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(LINK) -o $@ $^ $(FUSE_LIBS) $(URING_LIBS)
+	$(Q)$(LINK) $(if $(filter $(FAULTY_OBJ),$^),$(FAULTY_WRAP)) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
+		$(FUSE_LIBS) $(URING_LIBS)
+
+$(B)/tests/batchio_sweep_test: $(FAULTY_OBJ)
 
 $(B)/tests/sim: $(SIM_OBJ) $(B)/libtestsupport.a $(CORE_A) $(LIB_A)
 	$(call say,LD,$@)
