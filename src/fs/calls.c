@@ -30,14 +30,21 @@ static struct data_op *head_of(struct co_call *call)
 /* ---- answers ---- */
 
 /*
- * The kernel takes any answer to its writing back for all of it: one that fell short has to be an
- * error, or the rest would be lost without a word.
+ * What an error has cut short. The kernel takes any answer to its writing back for all of it: the
+ * rest would be lost without a word. And one that fills its page cache it takes for the end of the
+ * file: what follows would be read as zeros, or the file be shorter. Both have to be errors.
  */
 static ssize_t result_of(const struct data_op *d)
 {
-	if (!d->written_back || d->op.result < 0 || (size_t)d->op.result == d->op.len)
+	bool cached = !(d->op.klass & FD_DIRECT) && !d->fs->config.direct_io_all;
+
+	if (d->op.result < 0 || (size_t)d->op.result == d->op.len)
 		return d->op.result;
-	return d->outcome.error ? d->outcome.error : -EIO;
+	if (d->op.kind == CO_READ && cached && d->outcome.error)
+		return d->outcome.error;
+	if (d->written_back)
+		return d->outcome.error ? d->outcome.error : -EIO;
+	return d->op.result;
 }
 
 /*

@@ -170,6 +170,24 @@ fails() { # PID
 	done
 }
 
+@test "EIO in the middle of what is read through the page cache: neither zeros nor an end of the file in its place" {
+	faulty_source
+	tr '\0' a </dev/zero | head -c 262144 >"$WORK/behind/file"
+	mount_fs
+	fault 'read EIO offset=139264 len=4096'
+	run within 10 sh -c 'cat "$1" >"$2"' - "$MNT/file" "$WORK/got"
+	[ "$status" -ne 0 ]
+	# All up to the bad page is there, and nothing else is.
+	[ "$(tr -d a <"$WORK/got" | wc -c)" = 0 ]
+	[ "$(stat -c %s "$WORK/got")" = 139264 ]
+	[ "$(within 10 stat -c %s "$MNT/file")" = 262144 ]
+	within 10 dd if="$MNT/file" of="$WORK/got" bs=4096 skip=35 status=none
+	[ "$(tr -d a <"$WORK/got" | wc -c)" = 0 ]
+	[ "$(stat -c %s "$WORK/got")" = 118784 ]
+	fault clear
+	within 10 cmp "$MNT/file" "$WORK/behind/file"
+}
+
 @test "a lone write's error is told, not tried again; the next write goes" {
 	local flags
 	faulty_source
