@@ -297,6 +297,17 @@ static int keep_created(
 	return result;
 }
 
+/* What create_as_caller() has made and could not be made known. */
+static void unmake(struct fs *fs, const struct inode_place *place, int result)
+{
+	int dir_fd = inode_get(fs->inodes, place->parent);
+
+	if (dir_fd < 0)
+		return;
+	namespace_unmake(fs, dir_fd, place->name, false, result);
+	inode_put(fs->inodes, place->parent);
+}
+
 /* Makes a file, or opens the one of that name. On success entry and out are filled. 0 or -errno. */
 static int create_or_open(fuse_req_t req, fuse_ino_t parent, const struct creation *new,
 	struct fuse_entry_param *entry, struct fuse_open_out *out)
@@ -304,18 +315,24 @@ static int create_or_open(fuse_req_t req, fuse_ino_t parent, const struct creati
 	struct fs *fs = fs_of(req);
 	struct inode_place place = {.parent = parent, .name = new->name};
 	_cleanup_fd int fd = create_as_caller(req, parent, new);
+	bool made = fd >= 0 && new->name;
 	int result = 0;
 
 	if (fd == -EEXIST && new->name && !(new->flags &O_EXCL))
 		fd = open_existing(req, parent, new->name, new->flags, entry);
 	else if (fd >= 0)
 		result = learn_open(fs, fd, new->name ? &place : NULL, entry);
-	if (fd < 0 || result < 0)
-		return fd < 0 ? fd : result;
-	result = fs->config.no_opens ? keep_created(fs, entry, steal_fd(&fd), out)
-				     : add_opener(req, entry->ino, steal_fd(&fd), new->flags, out);
-	if (result < 0)
-		inode_forget(fs->inodes, entry->ino, 1);
+	if (fd < 0)
+		return fd;
+	if (result == 0) {
+		result = fs->config.no_opens
+				 ? keep_created(fs, entry, steal_fd(&fd), out)
+				 : add_opener(req, entry->ino, steal_fd(&fd), new->flags, out);
+		if (result < 0)
+			inode_forget(fs->inodes, entry->ino, 1);
+	}
+	if (made && result < 0)
+		unmake(fs, &place, result);
 	return result;
 }
 

@@ -179,14 +179,25 @@ void namespace_reply(fuse_req_t req, int result, const struct fuse_entry_param *
 		inode_forget(fs->inodes, entry->ino, 1);
 }
 
+static int duplicate(int fd)
+{
+	int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return again < 0 ? -errno : again;
+}
+
 int namespace_learn_again(
 	struct fs *fs, int fd, const struct inode_place *place, struct fuse_entry_param *entry)
 {
 	uint64_t generation = watch_generation(fs);
-	_cleanup_fd int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	_cleanup_fd int again = duplicate(fd);
 	struct stat attr;
 
-	if (again < 0 || fstat(again, &attr) < 0)
+	while (inode_relieve(fs->inodes, again))
+		again = duplicate(fd);
+	if (again < 0)
+		return again;
+	if (fstat(again, &attr) < 0)
 		return -errno;
 	return namespace_learn(fs, steal_fd(&again), &attr, place, generation, entry);
 }

@@ -70,6 +70,15 @@ static int make(int dir_fd, const char *name, const struct making *what)
 	return result < 0 ? -errno : 0;
 }
 
+void namespace_unmake(struct fs *fs, int dir_fd, const char *name, bool directory, int result)
+{
+	if (result != -EMFILE && result != -ENFILE && result != -ENOMEM)
+		return;
+	change_begin(fs);
+	unlinkat(dir_fd, name, directory ? AT_REMOVEDIR : 0);
+	change_end(fs, 0);
+}
+
 static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 	const struct making *what, struct fuse_entry_param *entry)
 {
@@ -95,8 +104,10 @@ static int make_and_learn(fuse_req_t req, fuse_ino_t parent, const char *name,
 		result = 0;
 	journal_end(&change, result);
 	change_made(fs);
-	if (result == 0)
+	if (result == 0) {
 		result = namespace_lookup(fs, parent, dir_fd, name, entry);
+		namespace_unmake(fs, dir_fd, name, S_ISDIR(what->mode), result);
+	}
 	inode_put(fs->inodes, parent);
 	return result;
 }
@@ -173,10 +184,13 @@ static int link_and_learn(struct fs *fs, fuse_ino_t ino, fuse_ino_t newparent, c
 		change_begin(fs);
 		result = give_name(fs, fd, dir_fd, newname);
 		change_end(fs, 0);
-		inode_put(fs->inodes, newparent);
 	}
-	if (result == 0)
+	if (result == 0) {
 		result = namespace_learn_again(fs, fd, &place, entry);
+		namespace_unmake(fs, dir_fd, newname, false, result);
+	}
+	if (dir_fd >= 0)
+		inode_put(fs->inodes, newparent);
 	/* The kernel takes them also where they are older than what it was told since. */
 	if (result == 0)
 		entry->attr_timeout = fs->config.attr_timeout;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Finding children of a directory. For src/fs only; in lookup.c. */
+/* Finding children of a directory. For src/fs only; in lookup.c unless it says otherwise. */
 #ifndef FS_NAMESPACE_H
 #define FS_NAMESPACE_H
 
@@ -43,6 +43,13 @@ int namespace_lookup(struct fs *fs, fuse_ino_t parent, int dir_fd, const char *n
  */
 int namespace_lookup_here(struct fs *fs, fuse_ino_t parent, int dir_fd, const char *name,
 	struct fuse_entry_param *entry);
+
+/*
+ * The kernel cannot be told of what was just made at name in dir_fd, for there is no memory or no
+ * descriptor left (result). It would go on taking the name for free: what was made goes again. In
+ * namespace.c.
+ */
+void namespace_unmake(struct fs *fs, int dir_fd, const char *name, bool directory, int result);
 
 /* Answers with the entry, or with result where that is negative. What the kernel was not told it
  * does not know. */
