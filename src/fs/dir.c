@@ -114,16 +114,15 @@ void fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 }
 
-void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+int fs_releasedir(struct fs *fs, fuse_ino_t ino, uint64_t fh)
 {
-	struct fs *fs = fs_of(req);
-	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
+	struct handle *handle = handle_find(fs->handles, fh, ino);
 
-	if (handle) {
-		handle_free(fs->handles, handle);
-		inode_closed(fs->inodes, ino);
-	}
-	fs_reply(req, handle ? 0 : -EBADF);
+	if (!handle)
+		return -EBADF;
+	handle_free(fs->handles, handle);
+	inode_closed(fs->inodes, ino);
+	return 0;
 }
 
 static bool is_dot(const char *name)

@@ -380,18 +380,17 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fs_reply(req, 0);
 }
 
-void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+int fs_release(struct fs *fs, fuse_ino_t ino, uint64_t fh)
 {
-	struct fs *fs = fs_of(req);
-	struct handle *handle = handle_find(fs->handles, fi->fh, ino);
+	struct handle *handle = handle_find(fs->handles, fh, ino);
 
-	if (handle) {
-		lock_release(fs, file_of(fs->files, ino), handle);
-		file_remove_handle(fs->files, ino, handle);
-		handle_free(fs->handles, handle);
-		inode_closed(fs->inodes, ino);
-	}
-	fs_reply(req, handle ? 0 : -EBADF);
+	if (!handle)
+		return -EBADF;
+	lock_release(fs, file_of(fs->files, ino), handle);
+	file_remove_handle(fs->files, ino, handle);
+	handle_free(fs->handles, handle);
+	inode_closed(fs->inodes, ino);
+	return 0;
 }
 
 void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,

@@ -23,10 +23,6 @@
 #include "fs/reopen.h"
 #include "fs/watch.h"
 
-/* Forgotten objects between two looks at what else has ended: the last descriptor of one that was
- * deleted frees its blocks. */
-#define FORGETS_AT_ONCE 16
-
 /*
  * What open_on_mount() does, across a mount point. Neither the open nor this statx asks the mounted
  * file system anything, so our own mount is recognised without waiting for ourselves.
@@ -338,26 +334,8 @@ void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	namespace_reply(req, result, &entry);
 }
 
-static void forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
+void fs_forget(struct fs *fs, fuse_ino_t ino, uint64_t nlookup)
 {
 	if (inode_forget(fs->inodes, ino, nlookup) && fs->config.no_opens)
 		file_forget(fs->files, ino);
-}
-
-void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
-{
-	forget(fs_of(req), ino, nlookup);
-	fuse_reply_none(req);
-}
-
-void fs_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
-{
-	struct fs *fs = fs_of(req);
-
-	for (size_t i = 0; i < count; i++) {
-		forget(fs, forgets[i].ino, forgets[i].nlookup);
-		if (i % FORGETS_AT_ONCE == FORGETS_AT_ONCE - 1)
-			loop_breathe();
-	}
-	fuse_reply_none(req);
 }

@@ -92,8 +92,6 @@ static void fs_init_callback(void *userdata, struct fuse_conn_info *conn)
 static const struct fuse_lowlevel_ops operations = {
 	.init = fs_init_callback,
 	.lookup = fs_lookup,
-	.forget = fs_forget,
-	.forget_multi = fs_forget_multi,
 	.getattr = fs_getattr,
 	.setattr = fs_setattr,
 	.readlink = fs_readlink,
@@ -109,12 +107,10 @@ static const struct fuse_lowlevel_ops operations = {
 	.read = fs_read,
 	.write = fs_write,
 	.flush = fs_flush,
-	.release = fs_release,
 	.fsync = fs_fsync,
 	.opendir = fs_opendir,
 	.readdir = fs_readdir,
 	.readdirplus = fs_readdirplus,
-	.releasedir = fs_releasedir,
 	.fsyncdir = fs_fsyncdir,
 	.statfs = fs_statfs,
 	.setxattr = fs_setxattr,
@@ -299,6 +295,8 @@ void fs_dispatch(struct loop *loop, struct request *req, void *user)
 		fs_statx(fs, req);
 		return;
 	}
+	if (fs_let_go(fs, req))
+		return;
 	/* The same message and the same answer as CREATE; fs_create() looks at req->opcode. */
 	if (req->opcode == ABI_OP_TMPFILE)
 		header->opcode = FUSE_CREATE;
