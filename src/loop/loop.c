@@ -229,6 +229,8 @@ static int arm_wake(struct loop *loop)
 {
 	int error;
 
+	if (loop->wake_armed)
+		return 0;
 	error = turn_poll(loop, &loop->wake, loop->group->wake_fd, wake_done);
 	loop->wake_armed = !error;
 	return error;
@@ -317,13 +319,16 @@ int turn_run(struct loop *loop)
 {
 	struct loop_group *group = loop->group;
 	bool extra = !loop->lane && loop->number >= group->config.loops;
-	int error = arm_wake(loop);
+	int error = 0;
 
 	loop->transport.ready = true;
 	while (!error && !atomic_load_explicit(&group->stopping, memory_order_relaxed)) {
 		int n;
 
-		error = drain(loop);
+		/* At first, and where the poll has ended for another reason than its event. */
+		error = arm_wake(loop);
+		if (!error)
+			error = drain(loop);
 		group->config.hooks.turn_end(loop, group->config.hooks.user);
 		loop->let_go = 0;
 		if (error)

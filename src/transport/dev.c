@@ -123,15 +123,43 @@ static void dev_lay_out(struct request *req, const struct iovec *iov, int count)
 	req->reply_iov[0].iov_base = req->payload - header;
 }
 
+/* ENOENT: the requester was interrupted and is gone, or has its answer; ENODEV: so is the mount. */
+static bool is_taken(int fd, const void *answer, size_t length)
+{
+	ssize_t n;
+
+	do {
+		n = write(fd, answer, length);
+	} while (n < 0 && errno == EINTR);
+	return n >= 0 || errno == ENOENT || errno == ENODEV;
+}
+
+/* Nobody would wait for ever: the answer goes by a call of its own, or that there is none. */
+static void send_again(struct request *req, ssize_t error)
+{
+	const struct iovec *iov = req->reply_iov;
+	const struct fuse_out_header *out = iov->iov_base;
+	const struct fuse_out_header none = {
+		.len = sizeof(none),
+		.error = -EIO,
+		.unique = out->unique,
+	};
+
+	if (is_taken(req->sender->fd, out, iov->iov_len))
+		return;
+	log_error("answer to request %llu was not taken: error %zd",
+		(unsigned long long)none.unique, -error);
+	if (!is_taken(req->sender->fd, &none, sizeof(none)))
+		log_error("nor that there is none: %s", strerror(errno));
+}
+
 static void send_done(struct batchio_request *reply, ssize_t result)
 {
 	struct request *req = reply->user;
 
 	req->sender->sending--;
-	/* ENOENT: the requester was interrupted and is gone; ENODEV: so is the mount. */
-	if (result < 0 && result != -ENOENT && result != -ENODEV && result != -ECANCELED)
-		log_error("answer to request %llu was not taken: error %zd",
-			(unsigned long long)req->unique, -result);
+	if (result < 0 && result != -ENOENT && result != -ENODEV)
+		send_again(req, result);
 	request_give(req->pool, req);
 }
 

@@ -63,6 +63,7 @@ struct request {
 			struct batchio_command command;
 			struct transport *holder; /* on whose handle the command waits */
 			uint16_t queue;
+			uint8_t tries; /* of its command, that have failed */
 		};
 	};
 

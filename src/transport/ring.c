@@ -10,6 +10,9 @@
 
 #include "base/log.h"
 
+/* So often a command is given again. */
+#define TRIES_MOST 3
+
 #define PARAMETER "/sys/module/fuse/parameters/enable_uring"
 
 const char *ring_missing(void)
@@ -73,8 +76,22 @@ static void refuse(struct transport *t, struct request *req, int error)
 
 static bool is_end(ssize_t result)
 {
-	return result == -ENOTCONN || result == -ECONNABORTED || result == -ENODEV ||
-	       result == -ECANCELED;
+	return result == -ENOTCONN || result == -ECONNABORTED || result == -ENODEV;
+}
+
+static int submit(struct transport *t, struct request *req, uint32_t op);
+
+/* It failed. The kernel may have had no memory for it, and has then done nothing; what it has done
+ * it refuses. At the end of the handle (-ECANCELED) none is taken any more. */
+static void command_failed(struct transport *t, struct request *req, int result)
+{
+	if (req->tries++ < TRIES_MOST && submit(t, req, req->command.op) == 0)
+		return;
+	if (req->command.op == ABI_RING_REGISTER)
+		t->refused = result;
+	else if (result != -ECANCELED)
+		log_error("an answer was not taken, and its place in the ring is lost: error %d",
+			-result);
 }
 
 static void command_done(struct batchio_request *command, ssize_t result)
@@ -84,19 +101,17 @@ static void command_done(struct batchio_request *command, ssize_t result)
 	int error;
 
 	t->armed--;
+	if (is_end(result)) {
+		t->ended = (int)result;
+		t->ready = true;
+		return;
+	}
 	if (result < 0) {
-		if (is_end(result))
-			t->ended = (int)result;
-		else if (req->command.op == ABI_RING_REGISTER)
-			t->refused = (int)result;
-		else
-			log_error("an answer was not taken, and its place in the ring is lost: "
-				  "error %zd",
-				-result);
-		t->ready |= t->ended != 0;
+		command_failed(t, req, (int)result);
 		return;
 	}
 	req->answered = false;
+	req->tries = 0;
 	error = compose(req);
 	if (error) {
 		refuse(t, req, error);
@@ -133,6 +148,7 @@ static int submit(struct transport *t, struct request *req, uint32_t op)
 int ring_register(struct transport *t, struct request *entry, unsigned queue)
 {
 	entry->queue = (uint16_t)queue;
+	entry->tries = 0;
 	entry->reply_iov[0] = (struct iovec){
 		.iov_base = request_ring_header(entry),
 		.iov_len = sizeof(struct abi_ring_header),
