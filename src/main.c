@@ -2,6 +2,7 @@
 /* Start-up: which verb, what the words mean, whether it can work, into the background. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,7 +149,13 @@ static int wait_for_daemon(pid_t daemon, int pipe, const char *mountpoint)
 	if (n == 1) {
 		if (!stat(mountpoint, &st))
 			return EXIT_OK;
-		log_error("%s is mounted but does not answer: %s", mountpoint, strerror(errno));
+		log_error("%s was mounted but does not answer, and is unmounted: %s", mountpoint,
+			strerror(errno));
+		/* It was refused when it introduced itself to the kernel: that is never made good.
+		 */
+		kill(daemon, SIGTERM);
+		while (waitpid(daemon, NULL, 0) < 0 && errno == EINTR)
+			;
 		return EXIT_MOUNT;
 	}
 	while (waitpid(daemon, &status, 0) < 0 && errno == EINTR)

@@ -37,6 +37,9 @@ bool mountpoint_has_option(const char *list, const char *name)
 	return false;
 }
 
+/* It has said something. */
+static bool fuse_spoke;
+
 /* libfuse's own words go where ours go, without their newline. */
 __attribute__((format(printf, 2, 0))) static void fuse_message(
 	enum fuse_log_level level, const char *format, va_list ap)
@@ -48,6 +51,7 @@ __attribute__((format(printf, 2, 0))) static void fuse_message(
 	n = strlen(text);
 	while (n && text[n - 1] == '\n')
 		text[--n] = '\0';
+	fuse_spoke |= n && level <= FUSE_LOG_WARNING;
 	if (n && level <= FUSE_LOG_WARNING)
 		log_message(
 			level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "%s", text);
@@ -93,12 +97,16 @@ int mountpoint_prepare(struct mountpoint *point, struct fs *fs)
 	int status = EXIT_SYSTEM;
 
 	fuse_set_log_func(fuse_message);
+	if (!list)
+		log_error("out of memory for the options of the mount");
 	if (list && !fuse_opt_add_arg(&args, "batchiofs") && !fuse_opt_add_arg(&args, "-o") &&
 		!fuse_opt_add_arg(&args, list)) {
 		point->session = fuse_session_new(
 			&args, fs_operations(), sizeof(struct fuse_lowlevel_ops), fs);
-		/* It has said itself what it does not like. */
+		/* It has said itself what it does not like of the options. */
 		status = point->session ? EXIT_OK : EXIT_USAGE;
+		if (!point->session && !fuse_spoke)
+			log_error("libfuse has no memory for the mount");
 	}
 	fuse_opt_free_args(&args);
 	return status;
@@ -137,12 +145,16 @@ void mountpoint_detach(const struct mountpoint *point)
 
 int mountpoint_mount(struct mountpoint *point)
 {
+	int error;
+
 	if (fuse_session_mount(point->session, point->path)) {
 		log_error("cannot mount on %s", point->path);
 		return EXIT_MOUNT;
 	}
-	if (mountinfo_find(point->path, &point->mount)) {
-		log_error("%s: mounted, but not in /proc/self/mountinfo", point->path);
+	error = mountinfo_find(point->path, &point->mount);
+	if (error) {
+		log_error("cannot find the mount on %s in /proc/self/mountinfo: %s", point->path,
+			strerror(-error));
 		fuse_session_unmount(point->session);
 		return EXIT_SYSTEM;
 	}

@@ -224,6 +224,12 @@ static int set_seconds(const struct option_def *def, const char *value, double *
 	return 0;
 }
 
+static int no_memory(void)
+{
+	log_error("out of memory for the options");
+	return -ENOMEM;
+}
+
 /* Hands a word on, commas and backslashes escaped as libfuse wants them. 0 or -ENOMEM. */
 static int add_mount_option(struct options *options, const char *word)
 {
@@ -232,7 +238,7 @@ static int add_mount_option(struct options *options, const char *word)
 	char *to;
 
 	if (!grown)
-		return -ENOMEM;
+		return no_memory();
 	options->mount_options = grown;
 	to = grown + used;
 	if (used)
@@ -289,7 +295,7 @@ static int set_options(struct options *options, const char *list)
 	int error = 0;
 
 	if (!word)
-		return -ENOMEM;
+		return no_memory();
 	while (*list && !error) {
 		size_t n = 0;
 

@@ -457,8 +457,12 @@ int serve(const struct options *options, const char *source, const char *mountpo
 	if (options->idle == IDLE_AUTO)
 		server.awake = awake_open();
 	server.signal_fd = block_signals();
+	if (!status && server.signal_fd < 0) {
+		log_error("cannot wait for signals: %s", strerror(errno));
+		status = EXIT_SYSTEM;
+	}
 	if (!status)
-		status = server.signal_fd < 0 ? EXIT_SYSTEM : open_supervise(&server);
+		status = open_supervise(&server);
 	if (!status)
 		status = mountpoint_prepare(&server.point, &server.fs);
 	if (!status)

@@ -308,13 +308,15 @@ static int find_places(const struct claim_wish *wish, unsigned mount, struct pla
 	return error;
 }
 
-/* A source inside a batchiofs mount: 0, or -EBUSY with a message where it is wished exclusively. */
+/* A source inside a batchiofs mount: 0, or -EBUSY where it is wished exclusively; logged. */
 static int check_stacking(const struct claim_wish *wish, unsigned mount)
 {
 	_cleanup_free struct mount_entry *entry = malloc(sizeof(*entry));
 
-	if (!entry)
+	if (!entry) {
+		log_error("out of memory for what %s lies in", wish->source);
 		return -ENOMEM;
+	}
 	if (!wish->exclusive || mountinfo_find_id(MOUNTINFO, mount, entry) ||
 		!mountinfo_is_batchiofs(entry))
 		return 0;

@@ -349,15 +349,10 @@ int fs_open_proc(struct fs *fs)
 	return error;
 }
 
-int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
+static int make_tables(struct fs *fs)
 {
-	int error;
+	int error = inode_table_new(fs->root_fd, inode_fds(), FORGOTTEN_MAX, &fs->inodes);
 
-	fs->config = *config;
-	fs->root_fd = fs->proc_fd = -1;
-	error = open_source(fs, source);
-	if (!error)
-		error = inode_table_new(fs->root_fd, inode_fds(), FORGOTTEN_MAX, &fs->inodes);
 	/* After the limits were raised. */
 	cred_give_up_resources();
 	if (!error)
@@ -373,6 +368,20 @@ int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
 		error = locks_new(fs, &fs->locks);
 	if (!error && fs->config.supervised && !(fs->journal = journal_new()))
 		error = -ENOMEM;
+	if (error)
+		log_error("cannot set up the tables of files: %s", strerror(-error));
+	return error;
+}
+
+int fs_init(struct fs *fs, const char *source, const struct fs_config *config)
+{
+	int error;
+
+	fs->config = *config;
+	fs->root_fd = fs->proc_fd = -1;
+	error = open_source(fs, source);
+	if (!error)
+		error = make_tables(fs);
 	if (error) {
 		fs_destroy(fs);
 		return error;

@@ -261,6 +261,9 @@ int loop_group_start(struct loop_group *group, const struct loop_group_config *c
 	else
 		snprintf(error->text, sizeof(error->text), "%s", strerror(-result));
 	loop_group_open_ring(group, false);
+	/* Some may be running. */
+	if (group->wake_fd >= 0)
+		loop_group_stop(group);
 	loop_group_join(group);
 	loop_group_free(group);
 	return result;
