@@ -79,14 +79,17 @@ static bool is_end(ssize_t result)
 	return result == -ENOTCONN || result == -ECONNABORTED || result == -ENODEV;
 }
 
-static int submit(struct transport *t, struct request *req, uint32_t op);
-
-/* It failed. The kernel may have had no memory for it, and has then done nothing; what it has done
- * it refuses. At the end of the handle (-ECANCELED) none is taken any more. */
+/*
+ * It failed. The kernel may have had no memory for it, and has then done nothing; what it has done
+ * it refuses. At the end of the handle (-ECANCELED) none is taken any more, and as the kernel may
+ * still have it, it stays as it is.
+ */
 static void command_failed(struct transport *t, struct request *req, int result)
 {
-	if (req->tries++ < TRIES_MOST && submit(t, req, req->command.op) == 0)
+	if (req->tries++ < TRIES_MOST && batchio_submit_command(t->bio, &req->command) == 0) {
+		t->armed++;
 		return;
+	}
 	if (req->command.op == ABI_RING_REGISTER)
 		t->refused = result;
 	else if (result != -ECANCELED)
