@@ -39,26 +39,19 @@ bool co_idle(const struct co_file *file)
 
 /* ---- openers and failure (rule 7) ---- */
 
-void co_open(struct co_file *file, struct co_opener *opener)
+void co_open(struct co_file *file)
 {
-	opener->failures = file->failures;
 	file->openers++;
-	if (file->failed && file->owed == 0) {
-		/* Nobody was there to be told: this one is. */
-		opener->failures--;
-		file->owed++;
-	}
 }
 
-void co_close(struct co_file *file, struct co_opener *opener)
+/*
+ * Who came after the failure has been told of it as well: were its next sync to succeed because the
+ * others have gone, it would take the lost bytes for good.
+ */
+void co_close(struct co_file *file)
 {
 	assert(file->openers > 0);
-	assert(opener->failures <= file->failures);
-	file->openers--;
-	if (!file->failed || opener->failures == file->failures)
-		return;
-	assert(file->owed > 0);
-	if (--file->owed == 0)
+	if (--file->openers == 0)
 		file->failed = 0;
 }
 
@@ -80,8 +73,6 @@ void co_fail(struct co_file *file, int error)
 	co_changed(file);
 	if (!file->failed)
 		file->failed = error;
-	file->failures++;
-	file->owed = file->openers;
 	taint(&file->syncs, file->failed);
 	list_for_each (pos, &file->inflight)
 		taint(&list_entry(pos, struct co_call, node)->syncs, file->failed);

@@ -16,8 +16,7 @@
  *  6 of a file that nobody else may touch, a sync with nothing changed since the last good flush is
  *    answered at once;
  *    one that comes while a flush runs which covers all that was answered shares it;
- *  7 a failed flush is told to every opener of that moment and the file stays failed until the last
- *    of them is gone.
+ *  7 a failed flush is told to every opener, and the file stays failed until nobody has it open.
  */
 #ifndef COALESCE_H
 #define COALESCE_H
@@ -50,11 +49,6 @@ struct co_call {
 	size_t len; /* bytes of all data ops */
 	struct list ops; /* data ops (co_op.node) by rising offset; empty for CO_SYNC */
 	struct list syncs; /* sync ops (co_op.node) that share the flush; empty for data calls */
-};
-
-/* One who has the file open; embedded in the caller's handle. The coalescer's own. */
-struct co_opener {
-	uint64_t failures; /* co_file.failures when it came; fewer than now: owed */
 };
 
 /*
@@ -116,7 +110,6 @@ struct co_file {
 	uint64_t next_seq;
 	struct co_call *flush; /* the flush in flight, or NULL */
 	int failed; /* 0, or the -errno of the failed flush */
-	uint64_t failures; /* how often one failed */
 	bool exclusive; /* in, after co_file_init(): all changes come through here (rule 6) */
 	uint64_t changes; /* finished writes and co_changed(); from 1 */
 	uint64_t clean_data; /* changes covered by the last good flush of any kind, */
@@ -124,7 +117,6 @@ struct co_file {
 	unsigned writes; /* ended since the last sync came */
 	struct co_habit habit; /* may be set after co_file_init(), as a first guess */
 	unsigned openers; /* open now */
-	unsigned owed; /* of these, open when the flush failed */
 };
 
 /* limits must outlive the file and stay the same. */
@@ -134,8 +126,8 @@ void co_file_init(struct co_file *file, const struct co_limits *limits);
 bool co_idle(const struct co_file *file);
 
 /* An opener comes and goes. Going with requests pending is allowed; they are still answered. */
-void co_open(struct co_file *file, struct co_opener *opener);
-void co_close(struct co_file *file, struct co_opener *opener);
+void co_open(struct co_file *file);
+void co_close(struct co_file *file);
 
 /* Something else of the file has changed that a sync must see to: its size, its name, its rights.
  */

@@ -109,7 +109,7 @@ static void make_kept(struct file *file, int path_fd)
 	file->path_fd = path_fd;
 	handle_init_own(&file->own, file->ino);
 	list_add_tail(&file->own.node, &file->handles);
-	co_open(&file->queue, &file->own.opener);
+	co_open(&file->queue);
 }
 
 /* Nobody knows file any more. */
@@ -201,7 +201,7 @@ int file_add_handle(struct file_table *table, fuse_ino_t ino, struct handle *han
 		return -ENOMEM;
 	pthread_mutex_lock(&file->lock);
 	list_add_tail(&handle->node, &file->handles);
-	co_open(&file->queue, &handle->opener);
+	co_open(&file->queue);
 	pthread_mutex_unlock(&file->lock);
 	return 0;
 }
@@ -214,7 +214,7 @@ void file_remove_handle(struct file_table *table, fuse_ino_t ino, struct handle 
 	/* Its descriptors are at hand still; those of the last one go with it. */
 	file_set_mtime(table->fs, file, atomic_load(&handle->fd[handle->first]));
 	list_del(&handle->node);
-	co_close(&file->queue, &handle->opener);
+	co_close(&file->queue);
 	pthread_mutex_unlock(&file->lock);
 	file_unref(table, file);
 }

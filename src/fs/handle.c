@@ -115,7 +115,6 @@ static struct slot *slot_alloc(struct handle_table *table)
 /* What means something to this process alone. */
 static void init_own(struct handle *handle)
 {
-	memset(&handle->opener, 0, sizeof(handle->opener));
 	list_init(&handle->node);
 	pthread_mutex_init(&handle->dir_lock, NULL);
 }

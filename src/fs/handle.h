@@ -17,7 +17,6 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "coalesce/coalesce.h"
 
 /* Descriptors of one handle differ in these; bits index handle.fd. */
 enum {
@@ -42,7 +41,6 @@ struct handle {
 	 */
 	_Atomic int fd[FD_VARIANTS];
 	int first; /* variant opened first; -1: a file's own handle, opened as needed */
-	struct co_opener opener; /* regular files */
 	struct list node; /* regular files: on file.handles, in order of opening */
 	bool cached; /* regular files: read through the page cache; file.lock */
 	pthread_mutex_t dir_lock; /* directories: held while the stream's position is in use */

@@ -434,16 +434,9 @@ bool model_answer(struct world *w, struct sim_op *op, ssize_t result)
 
 void model_failure(struct world *w, int error)
 {
-	bool told = false;
-
 	if (!w->failed)
 		w->failed = error;
 	w->changed = w->clock;
-	for (unsigned i = 0; i < MAX_OPENERS; i++) {
-		w->openers[i].owed |= w->openers[i].open;
-		told |= w->openers[i].open;
-	}
-	w->untold = !told;
 	for (unsigned i = 0; i < w->n_live; i++)
 		if (w->live[i]->kind == CO_SYNC && !w->live[i]->must_fail)
 			w->live[i]->must_fail = w->failed;
@@ -481,21 +474,20 @@ void model_flush_ended(struct world *w, const struct flight *flight)
 		w->good_full_flush = flight->flush_start;
 }
 
-void model_open(struct world *w, struct sim_opener *opener)
+void model_open(struct sim_opener *opener)
 {
 	opener->open = true;
-	opener->owed = w->failed && w->untold;
-	w->untold = false;
 }
 
 void model_close(struct world *w, struct sim_opener *opener)
 {
-	bool owed = false;
+	bool others = false;
 
-	opener->open = opener->owed = false;
+	opener->open = false;
 	for (unsigned i = 0; i < MAX_OPENERS; i++)
-		owed |= w->openers[i].owed;
-	if (!owed && !w->untold)
+		others |= w->openers[i].open;
+	/* Until then somebody may have it open who was told. */
+	if (!others)
 		w->failed = 0;
 }
 

@@ -87,9 +87,7 @@ struct flight {
 };
 
 struct sim_opener {
-	struct co_opener co;
 	bool open;
-	bool owed; /* the model's own opinion */
 };
 
 /* What the seed decides once for the whole schedule; chances in a thousand. */
@@ -170,7 +168,6 @@ struct world {
 
 	/* model */
 	int failed; /* the error of the file, 0 while it is good */
-	bool untold; /* nobody had it open then */
 	unsigned good_flush, good_full_flush; /* latest start of one that ended well */
 	unsigned changed; /* when something else than data last changed, or was in doubt */
 	unsigned answered_size;
@@ -219,7 +216,7 @@ void model_changed(struct world *w);
 bool model_flush_told(struct world *w, enum co_kind kind, int result);
 bool model_answer(struct world *w, struct sim_op *op, ssize_t result);
 void model_failure(struct world *w, int error);
-void model_open(struct world *w, struct sim_opener *opener);
+void model_open(struct sim_opener *opener);
 void model_close(struct world *w, struct sim_opener *opener);
 bool model_end(struct world *w);
 

@@ -229,10 +229,10 @@ static void come_and_go(struct world *w)
 	trace(w, "%s: opener %d", opener->open ? "close" : "open", (int)(opener - w->openers));
 	if (opener->open) {
 		model_close(w, opener);
-		co_close(&w->file, &opener->co);
+		co_close(&w->file);
 	} else {
-		model_open(w, opener);
-		co_open(&w->file, &opener->co);
+		model_open(opener);
+		co_open(&w->file);
 	}
 }
 

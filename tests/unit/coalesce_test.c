@@ -632,18 +632,16 @@ TEST(the_flush_of_a_pair_covers_its_write_and_no_other)
 	CHECK(sync_op(6, true));
 }
 
-TEST(a_failed_file_is_not_clean_when_all_who_were_owed_are_gone)
+TEST(a_failed_file_is_not_clean_when_all_who_had_it_open_are_gone)
 {
-	struct co_opener opener;
-
 	fresh();
 	file.exclusive = true;
-	co_open(&file, &opener);
+	co_open(&file);
 	write_and_sync(true);
 	co_fail(&file, -EIO);
 	CHECK(!sync_op(2, true));
 	CHECK_EQ(ops[2].result, -EIO);
-	co_close(&file, &opener);
+	co_close(&file);
 	CHECK(sync_op(3, true));
 }
 
@@ -652,10 +650,9 @@ TEST(a_failed_file_is_not_clean_when_all_who_were_owed_are_gone)
 TEST(a_failed_flush_is_told_to_all_who_wait)
 {
 	struct co_call *call;
-	struct co_opener a;
 
 	fresh();
-	co_open(&file, &a);
+	co_open(&file);
 	sync_op(0, false);
 	sync_op(1, false);
 	call = take(CO_SYNC, 0, 0, 0);
@@ -666,72 +663,69 @@ TEST(a_failed_flush_is_told_to_all_who_wait)
 	CHECK(co_idle(&file));
 }
 
-TEST(a_file_stays_failed_until_those_owed_are_gone)
+TEST(a_file_stays_failed_until_nobody_has_it_open)
 {
-	struct co_opener a, b, later;
-
 	fresh();
-	co_open(&file, &a);
-	co_open(&file, &b);
+	co_open(&file);
+	co_open(&file);
 	sync_op(0, false);
 	flush_alone(-EIO);
 
 	/* at once, without a flush, and not retried into success */
 	CHECK(!sync_op(1, false));
 	CHECK_EQ(ops[1].result, -EIO);
-	co_open(&file, &later);
-	co_close(&file, &a);
+	co_open(&file);
+	co_close(&file);
 	CHECK(!sync_op(2, false));
 	CHECK_EQ(ops[2].result, -EIO);
 
-	co_close(&file, &b);
-	CHECK(sync_op(3, false));
+	/* nor for one who came later, and was told */
+	co_close(&file);
+	CHECK(!sync_op(3, false));
+	CHECK_EQ(ops[3].result, -EIO);
+
+	co_close(&file);
+	co_open(&file);
+	CHECK(sync_op(4, false));
 	flush_alone(0);
-	CHECK_ANSWER(3, 0);
-	co_close(&file, &later);
+	CHECK_ANSWER(4, 0);
+	co_close(&file);
 }
 
-TEST(a_second_failure_is_owed_to_those_who_came_meanwhile)
+TEST(of_two_failures_the_first_is_told)
 {
-	struct co_opener a, b;
-
 	fresh();
-	co_open(&file, &a);
+	co_open(&file);
 	co_fail(&file, -EIO);
-	co_open(&file, &b);
 	co_fail(&file, -ENOSPC);
-	co_close(&file, &a);
 	CHECK(!sync_op(0, false));
 	CHECK_EQ(ops[0].result, -EIO);
-	co_close(&file, &b);
+	co_close(&file);
 	CHECK(sync_op(1, false));
 }
 
 TEST(a_failure_that_nobody_saw_is_kept_for_the_next_opener)
 {
-	struct co_opener a;
-
 	fresh();
 	co_fail(&file, -EIO);
-	co_open(&file, &a);
+	co_open(&file);
 	CHECK(!sync_op(0, false));
 	CHECK_EQ(ops[0].result, -EIO);
-	co_close(&file, &a);
+	co_close(&file);
 	CHECK(sync_op(1, false));
 }
 
 TEST(a_good_flush_does_not_hide_a_failure_in_between)
 {
 	struct co_call *call;
-	struct co_opener a;
 
 	fresh();
-	co_open(&file, &a);
+	co_open(&file);
 	sync_op(0, false);
 	call = take(CO_SYNC, 0, 0, 0);
 	sync_op(1, false);
 	co_fail(&file, -EIO);
-	co_close(&file, &a);
+	co_close(&file);
 	done(call, 0, 0, 0);
 	CHECK_ANSWER(0, -EIO);
 	flush_alone(0);

@@ -84,13 +84,11 @@ TEST(slots_are_used_again_and_start_clean_numbers_never)
 	index = h->index;
 	fh = h->fh;
 	h->dir_offset = 99;
-	memset(&h->opener, 0xff, sizeof(h->opener));
 	handle_free(table, h);
 	h = handle_new(table, 6, some_fd(), 0, O_RDONLY);
 	REQUIRE(h, "no handle");
 	CHECK_EQ(h->index, index);
 	CHECK_EQ(h->dir_offset, 0);
-	CHECK(memcmp(&h->opener, &(struct co_opener){0}, sizeof(h->opener)) == 0);
 	CHECK_EQ(h->fd[FD_DIRECT], -1);
 	CHECK(handle_find(table, fh, 5) == NULL);
 	CHECK(handle_find(table, fh, 6) == NULL);
