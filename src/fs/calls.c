@@ -30,21 +30,20 @@ static struct data_op *head_of(struct co_call *call)
 /* ---- answers ---- */
 
 /*
- * What an error has cut short. The kernel takes any answer to its writing back for all of it: the
- * rest would be lost without a word. And one that fills its page cache it takes for the end of the
- * file: what follows would be read as zeros, or the file be shorter. Both have to be errors.
+ * The kernel takes any answer to its writing back for all of it: one that fell short has to be an
+ * error, or the rest would be lost without a word. And one to a read for its page cache that fell
+ * short it takes for the file's end: what an error stopped has to be that error, or there would be
+ * zeros for what could not be read. The kernel then asks for the pages one by one.
  */
 static ssize_t result_of(const struct data_op *d)
 {
-	bool cached = !(d->op.klass & FD_DIRECT) && !d->fs->config.direct_io_all;
+	ssize_t result = d->op.result;
 
-	if (d->op.result < 0 || (size_t)d->op.result == d->op.len)
-		return d->op.result;
-	if (d->op.kind == CO_READ && cached && d->outcome.error)
-		return d->outcome.error;
+	if (result < 0 || (size_t)result == d->op.len)
+		return result;
 	if (d->written_back)
 		return d->outcome.error ? d->outcome.error : -EIO;
-	return d->op.result;
+	return d->fills_pages && d->outcome.error ? d->outcome.error : result;
 }
 
 /*

@@ -138,6 +138,8 @@ void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	struct data_op *d = new_op(req, CO_READ, (uint64_t)off, size);
 	int result = find_opener(d, ino, fi->fh);
 
+	/* Of one that is a program's own the kernel says whose; its flags may be the same. */
+	d->fills_pages = !fi->lock_owner;
 	if (off == 0)
 		relist_asked(d->fs->relist, ino);
 	if (result == 0)

@@ -32,6 +32,7 @@ struct data_op {
 	struct file *file; /* opener.file */
 	int fd;
 	bool written_back; /* a WRITE of the kernel's own, from its page cache */
+	bool fills_pages; /* a READ of the kernel's own, into its page cache */
 	struct journal_note *note; /* of one that appends, or NULL */
 	/* Of the call that this operation heads. */
 	struct list start; /* on a list of calls to start */

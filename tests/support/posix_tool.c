@@ -9,6 +9,7 @@
  *
  *   open H PATH FLAG,...           rdonly wronly rdwr creat excl trunc append direct sync dsync
  *   setfl H FLAG,...               tmpfile none
+ *   dup H H                        the second becomes the same open file
  *   close H
  *   write H OFFSET LENGTH CHAR     pwrite; OFFSET "-" writes at the position
  *   read H OFFSET LENGTH           answers with runs, "a*4096 0*512" (0: zero bytes), or "end"
@@ -28,6 +29,9 @@
  *   copy H OFFSET H OFFSET LENGTH  copy_file_range
  *   link H PATH                    linkat of an O_TMPFILE
  *   rename PATH PATH FLAG          plain noreplace exchange
+ *   put PATH WORD,...              writes a line of words to a file that is there
+ *   syncfs PATH                    of the file system on which a directory lies
+ *   pause MS
  *   together PID FILE read|write PATH OFFSET LENGTH COUNT
  *       COUNT processes open PATH with O_DIRECT and read or write neighbouring pieces of LENGTH
  *       bytes from OFFSET on, the first of "a", the next of "b", ...: while the daemon PID is
@@ -144,6 +148,11 @@ static long long do_open(void)
 {
 	return (files[handle(1)].fd = open(args[2], flags_of(args[3], open_flags), 0644)) < 0 ? -1
 											      : 0;
+}
+
+static long long do_dup(void)
+{
+	return (files[handle(2)].fd = dup(fd(1))) < 0 ? -1 : 0;
 }
 
 static long long do_close(void)
@@ -284,6 +293,37 @@ static long long do_rename(void)
 		AT_FDCWD, args[1], AT_FDCWD, args[2], (unsigned)flags_of(args[3], rename_flags));
 }
 
+static long long do_put(void)
+{
+	size_t n = strlen(args[2]);
+	int to = open(args[1], O_WRONLY);
+	ssize_t done;
+
+	if (to < 0)
+		return -1;
+	snprintf(buffer, BUFFER, "%s\n", args[2]);
+	for (char *comma = buffer; (comma = strchr(comma, ','));)
+		*comma = ' ';
+	done = write(to, buffer, n + 1);
+	close(to);
+	return done < 0 ? -1 : 0;
+}
+
+static long long do_syncfs(void)
+{
+	int dir = open(args[1], O_RDONLY | O_DIRECTORY);
+	int result = syncfs(dir);
+
+	close(dir);
+	return result;
+}
+
+static long long do_pause(void)
+{
+	poll(NULL, 0, (int)number(1));
+	return 0;
+}
+
 /* ---- together ---- */
 
 /* In a process of its own: opens, reports, waits until `go` is closed, acts, reports. */
@@ -407,6 +447,7 @@ static const struct {
 	int says_number;
 } commands[] = {
 	{"open", 3, do_open, 0},
+	{"dup", 2, do_dup, 0},
 	{"close", 1, do_close, 0},
 	{"setfl", 2, do_setfl, 0},
 	{"write", 4, do_write, 1},
@@ -427,6 +468,9 @@ static const struct {
 	{"copy", 5, do_copy, 1},
 	{"link", 2, do_link, 0},
 	{"rename", 3, do_rename, 0},
+	{"put", 2, do_put, 0},
+	{"syncfs", 1, do_syncfs, 0},
+	{"pause", 1, do_pause, 0},
 	{"together", 7, do_together, 0},
 };
 

@@ -33,6 +33,7 @@ test  libcap2-bin   cmd:setcap
 test  python3       cmd:python3
 test  e2fsprogs     cmd:mkfs.ext4
 test  xfsprogs      cmd:mkfs.xfs
+test  btrfs-progs   cmd:mkfs.btrfs
 test  rsync         cmd:rsync
 test  procps        cmd:pkill
 test  stress-ng     cmd:stress-ng
