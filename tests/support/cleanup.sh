@@ -25,9 +25,10 @@ is_mounted() { # PATH
 }
 
 # Process ids of batchiofs daemons, and of the tests' own tools, that were told a path at or below a
-# directory. Without a fork per process, since it is polled.
-daemons_below() { # DIR
-	local dir=$1 proc words word
+# directory. Without a fork per process, since it is polled; and in a subshell without bats' trap, which before each command
+# takes longer than the command.
+daemons_below() ( # DIR
+	trap - DEBUG
 	for proc in /proc/[0-9]*; do
 		mapfile -d '' -t words 2>/dev/null <"$proc/cmdline" || continue
 		case ${words[0]-} in
@@ -35,13 +36,13 @@ daemons_below() { # DIR
 		*) continue ;;
 		esac
 		for word in "${words[@]:1}"; do
-			if [[ $word == "$dir" || $word == "$dir"/* ]]; then
+			if [[ $word == "$1" || $word == "$1"/* ]]; then
 				echo "${proc#/proc/}"
 				break
 			fi
 		done
 	done
-}
+)
 
 # Loop devices whose image lies below a directory.
 loops_below() { # DIR
