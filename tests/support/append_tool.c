@@ -3,11 +3,16 @@
  * Processes that append records to one file, and a look whether each record is there whole and
  * once. For tests/mount.
  *
- * append_tool append FILE PROCESSES RECORDS LOG [direct|sync]
+ * append_tool append FILE PROCESSES RECORDS LOG [HOW [MARKS]]
  *     Each process opens FILE with O_APPEND and appends RECORDS records, a write(2) each, of 32
- *     bytes to 2 MiB (direct: multiples of 4 KiB). LOG takes, per process, how many were
- *     acknowledged: written (sync: and after that synced). Ends at the first error, or at SIGTERM
- * after the current write; RECORDS 0 means until then. Exit status 0 unless a write failed.
+ *     bytes to 2 MiB. HOW is direct (O_DIRECT, and multiples of 4 KiB), sync, both with a comma, or
+ *     nosync. LOG takes, per process, how many were acknowledged: written (sync: and after that
+ *     synced); MARKS, which is faultfs_tool's control, a line `mark PROCESS NUMBER` each time. Ends
+ *     at the first error, or at SIGTERM after the current write; RECORDS 0 means until then. Exit
+ *     status 0 unless a write failed.
+ *
+ * append_tool acknowledged LOG
+ *     Makes LOG of lines `PROCESS NUMBER` from the standard input; of a process, the last counts.
  *
  * append_tool verify FILE LOG [torn|lost]
  *     FILE holds nothing but whole records, those of each process in order, each once, and all that
@@ -109,7 +114,18 @@ static struct log *map_log(const char *path, bool create)
 
 struct way {
 	bool direct, sync;
+	const char *marks;
 };
+
+static int mark(const char *path, uint32_t process, uint64_t number)
+{
+	FILE *out = fopen(path, "w");
+
+	if (!out)
+		return 1;
+	fprintf(out, "mark %u %llu\n", process, (unsigned long long)number);
+	return fclose(out) != 0;
+}
 
 static int append(
 	const char *path, uint32_t process, uint64_t records, struct way way, struct log *log)
@@ -131,12 +147,19 @@ static int append(
 				n < 0 ? strerror(errno) : "short");
 			return 1;
 		}
+		/* With marks there are pauses, in which the others' flushes begin and end. */
+		if (way.marks && i % 2)
+			usleep((unsigned)(record->sum % 4000));
 		if (way.sync && fdatasync(fd)) {
 			fprintf(stderr, "append: process %u: fdatasync: %s\n", process,
 				strerror(errno));
 			return 1;
 		}
 		__atomic_store_n(&log->acknowledged[process], i + 1, __ATOMIC_RELEASE);
+		if (way.marks && mark(way.marks, process, i + 1)) {
+			perror(way.marks);
+			return 1;
+		}
 	}
 	return close(fd) != 0;
 }
@@ -172,6 +195,19 @@ static int cmd_append(char **argv, struct way way)
 		}
 	}
 	return failed;
+}
+
+static int cmd_acknowledged(const char *path)
+{
+	struct log *log = map_log(path, true);
+	unsigned process;
+	unsigned long long number;
+
+	if (!log)
+		return 2;
+	while (scanf("%u %llu", &process, &number) == 2 && process < MAX_PROCESSES)
+		log->acknowledged[process] = number;
+	return !feof(stdin);
 }
 
 enum found { WHOLE, END, CUT, BAD };
@@ -235,14 +271,23 @@ static int cmd_verify(const char *path, const char *log_path, bool torn, bool lo
 
 int main(int argc, char **argv)
 {
-	const char *how = argc >= 4 ? argv[argc - 1] : "";
-	struct way way = {.direct = !strcmp(how, "direct"), .sync = !strcmp(how, "sync")};
+	const char *how = argc >= 7 ? argv[6] : "";
+	struct way way = {
+		.direct = !strncmp(how, "direct", 6),
+		.sync = !strcmp(how, "sync") || !strcmp(how, "direct,sync"),
+		.marks = argc >= 8 ? argv[7] : NULL,
+	};
 
 	if (argc >= 6 && !strcmp(argv[1], "append"))
 		return cmd_append(argv + 2, way);
+	if (argc == 3 && !strcmp(argv[1], "acknowledged"))
+		return cmd_acknowledged(argv[2]);
+	how = argc >= 5 ? argv[4] : "";
 	if (argc >= 4 && !strcmp(argv[1], "verify"))
 		return cmd_verify(argv[2], argv[3], !strcmp(how, "torn"), !strcmp(how, "lost"));
-	fprintf(stderr, "usage: append_tool append FILE PROCESSES RECORDS LOG [direct|sync]\n"
+	fprintf(stderr, "usage: append_tool append FILE PROCESSES RECORDS LOG [direct|sync|nosync "
+			"[MARKS]]\n"
+			"       append_tool acknowledged LOG\n"
 			"       append_tool verify FILE LOG [torn|lost]\n");
 	return 2;
 }

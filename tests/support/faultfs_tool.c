@@ -14,9 +14,22 @@
  *       fsync is fdatasync as well.
  *   clear
  *       Forgets rules and log.
+ *   record FILE
+ *       From now on, what a device would have to know of a power cut goes to FILE, in order, all
+ *       under one lock; power_tool.c makes the image of the instant of the cut from it. Without
+ *       FILE: no longer.
+ *   mark TEXT
+ *       Puts TEXT in that file: something that was acknowledged before this instant.
  * Read from, it is the log, a line a call: KIND NAME OFFSET LENGTH RESULT, where KIND is read,
  * write, write_dsync (O_DSYNC or O_SYNC), fsync or fdatasync, and RESULT bytes moved, 0, or the
  * error's name.
+ *
+ * The recorded file: a line a record, and the bytes written behind that of a write.
+ *   write OFFSET LENGTH  when the bytes were written, before the caller knew
+ *   zero OFFSET LENGTH   likewise (fallocate)
+ *   flush N              a sync has ended; when it came, there were N records
+ *   mark TEXT
+ * Files are not told apart: there should be one.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -24,6 +37,7 @@
 #include <fuse.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,10 +68,103 @@ static int n_rules;
 static char *log_text;
 static size_t log_size, log_used;
 
+static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER; /* of both; taken after `lock` */
+static FILE *record;
+static unsigned long records;
+
 static const struct {
 	const char *name;
 	int error;
 } errors[] = {{"OK", 0}, {"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS}};
+
+/* ---- the record of a device ---- */
+
+/* Under record_lock. What could not be recorded would be a cut that nobody looks at: the end. */
+static void put_record(const char *data, size_t len, const char *format, ...)
+{
+	va_list args;
+
+	if (!record)
+		return;
+	va_start(args, format);
+	vfprintf(record, format, args);
+	va_end(args);
+	if (len)
+		fwrite(data, 1, len, record);
+	if (fflush(record))
+		abort();
+	records++;
+}
+
+/* What is recorded has the order in which it came to the file. */
+static ssize_t recorded_write(int fd, const char *buf, size_t len, off_t offset)
+{
+	ssize_t n;
+
+	pthread_mutex_lock(&record_lock);
+	n = pwrite(fd, buf, len, offset);
+	if (n == -1)
+		n = -errno;
+	else
+		put_record(buf, (size_t)n, "write %lld %zd\n", (long long)offset, n);
+	pthread_mutex_unlock(&record_lock);
+	return n;
+}
+
+static int recorded_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	int result;
+
+	pthread_mutex_lock(&record_lock);
+	result = fallocate(fd, mode, offset, len) ? -errno : 0;
+	if (!result && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		put_record(NULL, 0, "zero %lld %lld\n", (long long)offset, (long long)len);
+	pthread_mutex_unlock(&record_lock);
+	return result;
+}
+
+static unsigned long records_now(void)
+{
+	unsigned long n;
+
+	pthread_mutex_lock(&record_lock);
+	n = records;
+	pthread_mutex_unlock(&record_lock);
+	return n;
+}
+
+static void record_flush(unsigned long before)
+{
+	pthread_mutex_lock(&record_lock);
+	put_record(NULL, 0, "flush %lu\n", before);
+	pthread_mutex_unlock(&record_lock);
+}
+
+static int record_to(const char *path)
+{
+	int result = 0;
+
+	pthread_mutex_lock(&record_lock);
+	if (record && fclose(record))
+		abort();
+	record = path ? fopen(path, "we") : NULL;
+	if (path && !record)
+		result = -errno;
+	records = 0;
+	pthread_mutex_unlock(&record_lock);
+	return result;
+}
+
+static int mark(const char *text)
+{
+	int result;
+
+	pthread_mutex_lock(&record_lock);
+	result = record ? 0 : -EINVAL;
+	put_record(NULL, 0, "mark %s\n", text);
+	pthread_mutex_unlock(&record_lock);
+	return result;
+}
 
 /* ---- control ---- */
 
@@ -94,6 +201,10 @@ static int command(char *line)
 		log_used = 0;
 		return 0;
 	}
+	if (!strcmp(word, "record"))
+		return record_to(strtok_r(NULL, " ", &rest));
+	if (!strcmp(word, "mark"))
+		return mark(rest);
 	if ((strcmp(word, "read") && strcmp(word, "write") && strcmp(word, "fsync")) ||
 		n_rules == MAX_RULES)
 		return -EINVAL;
@@ -222,9 +333,7 @@ static int fault_write(
 	if (fi->fh == CONTROL_FH)
 		return control_write(buf, size);
 	error = judge("write", path, offset, size, &good);
-	n = error && !good ? error : pwrite((int)fi->fh, buf, good, offset);
-	if (n == -1)
-		n = -errno;
+	n = error && !good ? error : recorded_write((int)fi->fh, buf, good, offset);
 	/* RWF_DSYNC of the call comes as a flag, too. */
 	log_call(fi->flags & O_DSYNC ? "write_dsync" : "write", path, offset, size, (int)n);
 	return (int)n;
@@ -232,6 +341,7 @@ static int fault_write(
 
 static int fault_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 {
+	unsigned long before = records_now();
 	size_t good;
 	int error;
 
@@ -240,6 +350,8 @@ static int fault_fsync(const char *path, int datasync, struct fuse_file_info *fi
 	error = judge("fsync", path, 0, 0, &good);
 	if (!error && fsync((int)fi->fh))
 		error = -errno;
+	if (!error)
+		record_flush(before);
 	log_call(datasync ? "fdatasync" : "fsync", path, 0, 0, error);
 	return error;
 }
@@ -356,7 +468,7 @@ static int pass_fallocate(
 	const char *path, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
 	(void)path;
-	return status(fallocate((int)fi->fh, mode, offset, len));
+	return recorded_fallocate((int)fi->fh, mode, offset, len);
 }
 
 static int pass_utimens(const char *path, const struct timespec times[2], struct fuse_file_info *fi)
