@@ -298,7 +298,10 @@ check_postgres() {
 	local client safe got status=0
 	in_postgres "$1"
 	rm -f "$1/pg/postmaster.pid" # after a cut of power its process is not there; here its number may be another's
-	start_postgres || return
+	start_postgres || {
+		end_postgres
+		return 1
+	}
 	[ "$(query "SELECT count(*) FROM verify_heapam('t'); SELECT bt_index_check('t_pkey', true)")" = 0 ] || status=1
 	for ((client = 1; client <= PG_CLIENTS; client++)); do
 		safe=$(sed -n "s/^$client //p" "$WORK/marks" | tail -n 1)

@@ -23,6 +23,16 @@ power_setup() {
 	FS=''
 }
 
+# What has just let go of it (a loop device of its image, a program that was killed) may take a moment to.
+power_umount() { # PATH
+	for _ in {1..50}; do
+		if within 30 umount "$1" 2>"$WORK/umount.err"; then return; fi
+		sleep 0.1
+	done
+	cat "$WORK/umount.err"
+	return 1
+}
+
 # Latest first, which is the order in which they can go.
 power_down() { # [KEPT TYPE]
 	local type path
@@ -31,15 +41,9 @@ power_down() { # [KEPT TYPE]
 			continue
 		elif [[ $type == fuse.batchiofs ]]; then
 			within 30 "$BATCHIOFS" umount "$path" || return
-			continue
+		else
+			power_umount "$path" || return
 		fi
-		# A loop device lets go of its image a moment after the unmount.
-		for _ in {1..50}; do
-			if within 30 umount "$path" 2>"$WORK/umount.err"; then continue 2; fi
-			sleep 0.1
-		done
-		cat "$WORK/umount.err"
-		return 1
 	done < <(mounts_below "$WORK")
 }
 
@@ -97,7 +101,7 @@ power_cut() ( # CHECK AT WHAT...
 	"$POWER_TOOL" image "$RAM/record" "$RAM/base" "$RAM/cut" "$@" >"$WORK/marks" || return
 	within 60 mount -t "$FS" -o loop "$RAM/cut" "$AFTER" 2>&1 || return
 	"$check" "$AFTER" || status=1
-	within 60 umount "$AFTER" || return
+	power_umount "$AFTER" || return
 	case $FS in
 	ext4) within 60 e2fsck -fn "$RAM/cut" >"$WORK/fsck" 2>&1 ;;
 	xfs) within 60 xfs_repair -n "$RAM/cut" >"$WORK/fsck" 2>&1 ;;
