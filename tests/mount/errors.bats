@@ -233,6 +233,23 @@ fails() { # PID
 	grep -q 'Input/output error' "$WORK/3.err"
 }
 
+@test "nothing is answered before the source has done it: writes, buffered and direct, and their syncs" {
+	local flags
+	faulty_source
+	mount_through
+	actors a
+	for flags in rdwr,creat rdwr,creat,direct; do
+		fault clear 'write OK delay=300' 'fsync OK delay=300'
+		answer a "open f $MNT/file $flags" ok
+		answer a 'write f 0 4096 a' 4096
+		# Noted when it is done.
+		[ "$(seen | grep -c '^write')" = 1 ]
+		answer a 'fsync f' ok
+		[ "$(seen | grep -c sync)" = 1 ]
+		answer a 'close f' ok
+	done
+}
+
 # ---- Syncs ----
 
 @test "a failed fsync is told to all who have the file open, until all of them have closed it" {

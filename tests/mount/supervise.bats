@@ -11,19 +11,21 @@
 load ../support/helpers
 load ../support/compare
 load ../support/postgres
+load ../support/faulty
 
 setup() {
 	default_setup
 	requires_root
 	[ -z "$TRANSPORT" ] || skip "there is no supervision of FUSE over io_uring"
-	LOAD='' KILLER=''
+	LOAD='' KILLER='' FROZEN=''
 }
 
 teardown() {
 	: >"$WORK/stop"
+	[[ ! $FROZEN ]] || fsfreeze -u "$FROZEN"
 	for pid in $LOAD $KILLER; do kill "$pid" 2>/dev/null || true; done
 	stop_postgres
-	default_teardown
+	if mounts_below "$WORK" | grep -q '^fuse.faultfs '; then faulty_teardown; else default_teardown; fi
 }
 
 mount_supervised() {
@@ -37,12 +39,47 @@ kill_worker() { # [SIGNAL]
 	local before
 	before=$(stat_of worker_restarts)
 	kill "-${1:-KILL}" "$(stat_of worker_pid)"
+	taken_over "$((before + 1))"
+}
+
+taken_over() { # RESTARTS
 	for _ in {1..200}; do
-		[[ $(stat_of worker_restarts 2>/dev/null) != "$((before + 1))" ]] || return 0
+		[[ $(stat_of worker_restarts 2>/dev/null) != "$1" ]] || return 0
 		sleep 0.01
 	done
 	echo "no other worker has taken over"
 	return 1
+}
+
+# Runs a command that changes the source while that is frozen, and kills the worker that waits there: as soon as it can it does
+# what it was at, and dies before it can answer. The command must not see it.
+done_by_the_dying() { # COMMAND...
+	local worker before at_it=''
+	worker=$(stat_of worker_pid)
+	before=$(stat_of worker_restarts)
+	FROZEN=$SRC
+	fsfreeze -f "$SRC"
+	within 20 "$@" <&0 3>&- 4>&- &
+	LOAD=$!
+	for _ in {1..200}; do
+		# A thread in a wait that no signal ends.
+		if grep -qs ') D ' /proc/"$worker"/task/*/stat; then at_it=1 && break; fi
+		sleep 0.02
+	done
+	kill -KILL "$worker"
+	sleep 0.05
+	fsfreeze -u "$SRC"
+	FROZEN=''
+	[[ $at_it ]] || { echo "no thread of the worker was at it: $*" && return 1; }
+	wait "$LOAD" || { echo "failed: $*" && return 1; }
+	LOAD=''
+	taken_over "$((before + 1))"
+}
+
+mount_freezing() {
+	requires fsfreeze
+	make_loop ext4 64M
+	mount_supervised
 }
 
 # Kills the worker so many times, or as KILLS says, each after 5 to 150 ms, while the command runs again and again. It must never fail.
@@ -265,6 +302,62 @@ bench_round() {
 	seq -f %06g "$(cat "$WORK/lines")" | cmp - "$MNT/log"
 }
 
+@test "what a worker did when it died is done once, answered or not" {
+	mount_freezing
+	cd "$MNT"
+	within 10 sh -c 'echo a >a && echo b >b && mkdir old && echo c >c && ls -l' >/dev/null
+	done_by_the_dying mkdir dir
+	done_by_the_dying rmdir old
+	done_by_the_dying ln -s nowhere link
+	done_by_the_dying mknod fifo p
+	done_by_the_dying ln a hard
+	done_by_the_dying mv c moved
+	done_by_the_dying "$BUILD/tests/posix_tool" <<<"rename a b exchange" >"$WORK/exchanged"
+	[ "$(cat "$WORK/exchanged")" = ok ]
+	done_by_the_dying rm hard
+	# shellcheck disable=SC2016 # the script's own
+	done_by_the_dying bash -c 'set -C && echo new >excl'
+	done_by_the_dying truncate -s 1 moved
+	done_by_the_dying setfattr -n user.a -v 1 moved
+	cd /
+	umount_fs
+	[ "$(find "$SRC" -mindepth 1 -printf '%f %y\n' | sort | xargs)" = 'a f b f dir d excl f fifo p link l moved f' ]
+	[ "$(cat "$SRC/a" "$SRC/b" "$SRC/moved" "$SRC/excl" | xargs)" = 'b a cnew' ]
+	[ "$(stat -c %h "$SRC/b")" = 1 ]
+}
+
+@test "what was being appended when the worker died is appended once" {
+	local i
+	mount_freezing
+	for i in 1 2 3; do done_by_the_dying dd of="$MNT/log" oflag=append conv=notrunc,fsync status=none <<<"line $i"; done
+	for i in 4 5; do
+		head -c 4096 /dev/zero | tr '\0' "$i" >"$WORK/block"
+		done_by_the_dying dd if="$WORK/block" of="$MNT/blocks" bs=4096 oflag=append,direct conv=notrunc status=none
+	done
+	[ "$(within 10 cat "$MNT/log")" = $'line 1\nline 2\nline 3' ]
+	umount_fs
+	[ "$(cat "$SRC/log")" = $'line 1\nline 2\nline 3' ]
+	[ "$(fold -w 4096 "$SRC/blocks" | cut -c 1 | xargs)" = '4 5' ]
+}
+
+@test "a failed file stays failed whoever serves it" {
+	local held
+	faulty_source
+	mount_supervised
+	exec {held}<>"$MNT/f"
+	fault 'fsync EIO file=f count=1'
+	echo x >&"$held"
+	run -1 within 10 sync "$MNT/f"
+	kill_worker
+	run -1 within 10 sync "$MNT/f"
+	[[ $output == *'Input/output error'* ]]
+	kill_worker
+	run -1 within 10 sync "$MNT/f"
+	# Asked once: what the source would have said later is a lie.
+	[ "$(within 10 grep -c 'sync f ' "$SRC/.faultfs")" = 1 ]
+	exec {held}>&-
+}
+
 @test "stats tell of it, and the daemon is the supervisor" {
 	mount_supervised
 	[ "$(stat_of pid)" = "$SUPERVISOR" ]
@@ -311,12 +404,14 @@ lock() { # VERB...
 	mount_fs supervise posix_locks flock
 	within 10 touch "$MNT/file"
 	for kind in flock posix ofd; do
+		# Not what those of the kind before have said.
+		rm -f "$WORK/held" "$WORK/waiter"
 		"$BUILD/tests/lock_tool" hold "$kind" w "$MNT/file" >"$WORK/held" 2>&1 3>&- 4>&- &
 		holder=$!
-		until grep -q held "$WORK/held"; do sleep 0.02; done
+		until grep -qs held "$WORK/held"; do sleep 0.02; done
 		"$BUILD/tests/lock_tool" wait "$kind" w "$MNT/file" >"$WORK/waiter" 2>&1 3>&- 4>&- &
 		LOAD=$!
-		until grep -q waiting "$WORK/waiter"; do sleep 0.02; done
+		until grep -qs waiting "$WORK/waiter"; do sleep 0.02; done
 		sleep 0.1
 		kill_worker
 		run -1 lock try "${kind/posix/ofd}" w "$SRC/file"

@@ -132,6 +132,20 @@ TEST(first_error_in_op_order_and_every_op_tried)
 	close(fd);
 }
 
+/* A pipe has nothing to sync: who asks the kernel is told so. */
+TEST(a_sync_is_asked_of_the_kernel)
+{
+	int ends[2];
+	HANDLE(bio);
+
+	REQUIRE(pipe(ends) == 0, "no pipe");
+	CHECK_EQ(batchio_fsync(bio, ends[1]), -EINVAL);
+	CHECK_EQ(batchio_fsync_full(bio, ends[1]), -EINVAL);
+	batchio_close(bio);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 TEST(bad_arguments_do_nothing)
 {
 	char a[4] = "abcd";

@@ -5,10 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/reserve.h"
 #include "fs/handle.h"
@@ -17,6 +13,7 @@
 #include "test.h"
 /* After it. */
 #include "scratch.h"
+#include "stepped.h"
 
 static struct inode_table *table;
 
@@ -135,9 +132,11 @@ static void leave_damage(void)
 {
 	learn("wrong-sum");
 	learn("wrong-descriptor");
+	learn("wrong-generation");
 	learn("good");
 	slot_named("wrong-sum")->ino ^= 1;
 	slot_named("wrong-descriptor")->fd = root;
+	slot_named("wrong-generation")->generation++;
 	/* Taken and not filled. */
 	slot_alloc(&table->slots)->fd = 1;
 }
@@ -150,14 +149,78 @@ TEST(a_damaged_slot_costs_its_own_object_an_error)
 	REQUIRE(start(), "no table");
 	REQUIRE(in_one_that_dies(leave_damage), "no child");
 	CHECK_EQ(inode_recover(table), 0);
-	CHECK_EQ(inode_damaged(table), 2);
+	CHECK_EQ(inode_damaged(table), 3);
 	inode_get_usage(table, &usage);
-	CHECK_EQ(usage.inodes, 4);
+	CHECK_EQ(usage.inodes, 5);
 	bad = node_id(table, slot_named("wrong-descriptor"));
 	CHECK_EQ(inode_get(table, bad), -EIO);
 	CHECK(fcntl(root, F_GETFD) >= 0);
 	CHECK(number_behind(node_id(table, slot_named("good"))) == number_of("good"));
 	stop();
+}
+
+static fuse_ino_t learnt;
+
+static void learn_one(void)
+{
+	learn("one");
+}
+
+static void forget_one(void)
+{
+	inode_forget(table, learnt, 1);
+}
+
+/* With "one" learnt before, for what is to forget it. */
+static bool start_one(bool known)
+{
+	if (!start())
+		return false;
+	learnt = known ? learn("one") : 0;
+	return !known || learnt;
+}
+
+/*
+ * work() dies after each of its stores to the table in turn: nothing is damaged then, what is known
+ * is what it was, and what is looked up again is found.
+ */
+static void killed_at_any_store(void (*work)(void), bool known)
+{
+	int count;
+
+	REQUIRE(start_one(known), "no table");
+	/* The root's slot, and the next. */
+	count = find_stores(work, table->slots.slot, 2 * sizeof(struct slot));
+	stop();
+	if (count < 0)
+		SKIP("no process can be traced here");
+	CHECK(count > 5);
+	for (int i = 0; i < count && !test_failed; i++) {
+		struct stat attr;
+		fuse_ino_t ino;
+
+		REQUIRE(start_one(known), "no table");
+		stepped(work, stores[i], NULL);
+		CHECK_EQ(inode_recover(table), 0);
+		CHECK_EQ(inode_damaged(table), 0);
+		REQUIRE(fstatat(root, "one", &attr, 0) == 0, "no file");
+		ino = inode_find(table, attr.st_dev, attr.st_ino);
+		CHECK(!ino || number_behind(ino) == attr.st_ino);
+		CHECK(number_behind(learn("one")) == attr.st_ino);
+		if (test_failed)
+			printf("# after store %d of %d\n", i + 1, count);
+		stop();
+	}
+}
+
+TEST(killed_at_any_store_of_a_lookup_it_leaves_no_damage)
+{
+	killed_at_any_store(learn_one, false);
+}
+
+TEST(killed_at_any_store_of_a_forget_it_leaves_no_damage)
+{
+	killed_at_any_store(forget_one, true);
 }
 
 static void learn_names(void)
@@ -246,6 +309,57 @@ TEST(open_handles_are_open_and_no_number_comes_twice)
 	CHECK(d->fh != told[1] && handle_find(handles, told[1], 6) == NULL);
 	CHECK(d->opened > c->opened);
 	handle_table_free(handles);
+}
+
+static void open_one(void)
+{
+	handle_new(handles, 5, open("/dev/null", O_RDWR | O_CLOEXEC), FD_DIRECT, O_RDWR);
+}
+
+/* A table with a handle that was used before: where the next one will be. */
+static struct handle *start_handles(void)
+{
+	struct handle *former;
+
+	if (handle_table_new(&handles))
+		return NULL;
+	former = handle_new(handles, 4, open("/dev/null", O_RDWR | O_CLOEXEC), 0, O_RDONLY);
+	if (former)
+		handle_free(handles, former);
+	return former;
+}
+
+TEST(killed_at_any_store_of_an_open_its_handle_is_whole_or_not_there)
+{
+	const struct handle *place = start_handles();
+	bool there = false;
+	int count;
+
+	REQUIRE(place, "no table");
+	count = find_stores(open_one, place, sizeof(*place));
+	handle_table_free(handles);
+	if (count < 0)
+		SKIP("no process can be traced here");
+	CHECK(count > 3);
+	for (int i = 0; i < count && !test_failed; i++) {
+		struct handle *handle;
+
+		REQUIRE(start_handles(), "no table");
+		stepped(open_one, stores[i], NULL);
+		handle_recover(handles, is_open, NULL);
+		handle = handle_at(handles, 0);
+		CHECK_EQ(handle_count(handles), handle ? 1 : 0);
+		if (handle) {
+			there = true;
+			CHECK(!handle->damaged && handle->first == FD_DIRECT);
+			CHECK(handle->access == O_RDWR && handle->fd[FD_DIRECT] >= 0);
+			CHECK(handle->fh >> 32 == 2 && handle->opened == 1);
+		}
+		if (test_failed)
+			printf("# after store %d of %d\n", i + 1, count);
+		handle_table_free(handles);
+	}
+	CHECK(there);
 }
 
 TEST_MAIN()
