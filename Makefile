@@ -31,6 +31,8 @@ LDFLAGS   :=
 # Parts of `make test`: extended regular expressions for suites (T) and for bats test names (F).
 T         :=
 F         :=
+# Of `make mutants`: an extended regular expression for their names.
+M          :=
 # 1: the checks of `make check` as the first suite of `make test` (.ci/run).
 CHECK     :=
 # Of `make mount`.
@@ -229,7 +231,7 @@ $(BENCH_TOOLS): $(B)/bench/%: $(B)/obj/tests/bench/%.o
 
 # ---- What a user calls ----
 
-.PHONY: help setup demo test bench check format asan tsan mount install uninstall clean
+.PHONY: help setup demo test bench mutants check format asan tsan mount install uninstall clean
 
 JOBS  := $(shell nproc 2>/dev/null || echo 1)
 # As many jobs as processors, unless -j was given.
@@ -247,6 +249,7 @@ help:
 	'                  F=regex some bats tests by name' \
 	'make bench        beside the bare directory and other passthroughs, in turn (see tests/bench/README.md);' \
 	'                  ROWS=regex TARGETS=regex ROUNDS=n SECONDS=n SCALE=percent DIR=where' \
+	'make mutants      are deliberate faults, one by one, caught by the tests? M=regex: some of them' \
 	'make check        format, warnings (gcc, clang), cppcheck, shellcheck, the rules of the house' \
 	'make format       rewrites the C files as .clang-format has them' \
 	'make asan         all tests with AddressSanitizer and UndefinedBehaviorSanitizer' \
@@ -290,6 +293,12 @@ tsan:
 	@$(setup) build test URING=$(URING)
 	@+$(build) tests B=build/tsan SANITIZE=thread OPT=-O1
 	@setarch -R env $(call runner,build/tsan)
+
+# Each builds a tree of its own below $(B)/mutants.
+mutants:
+	@$(setup) build test URING=$(URING)
+	@+$(build) tests
+	@B='$(B)' URING='$(URING)' M='$(M)' tests/mutants/run
 
 check:
 	@$(setup) build check URING=$(URING)

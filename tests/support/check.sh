@@ -15,7 +15,7 @@ unset MAKEFLAGS MAKELEVEL MFLAGS
 shopt -s nullglob globstar
 
 C_FILES=(src/**/*.[ch] tests/**/*.[ch])
-SHELL_FILES=(.ci/run mount/mount.batchiofs mount/umount.batchiofs tests/run tests/*.sh tests/support/*.sh
+SHELL_FILES=(.ci/run mount/mount.batchiofs mount/umount.batchiofs tests/run tests/mutants/run tests/*.sh tests/support/*.sh
 	tests/support/*.bash tests/bench/run tests/bench/step tests/bench/*.sh)
 BATS_FILES=(tests/mount/*.bats)
 MAX_LINES=600
@@ -182,9 +182,14 @@ check_manual() {
 	return $bad
 }
 
+# Each deliberate fault still applies to the sources, and compiles.
+check_mutants() {
+	B="$B" URING="$URING" tests/mutants/run --check
+}
+
 # ---- Running them ----
 
-ALL=(format imports lengths comments shellcheck gcc clang without_uring cppcheck exports manual)
+ALL=(format imports lengths comments shellcheck gcc clang without_uring cppcheck exports manual mutants)
 if (($#)); then chosen=("$@"); else chosen=("${ALL[@]}"); fi
 
 number=0 failed=0

@@ -35,6 +35,7 @@ test  e2fsprogs     cmd:mkfs.ext4
 test  xfsprogs      cmd:mkfs.xfs
 test  btrfs-progs   cmd:mkfs.btrfs
 test  rsync         cmd:rsync
+test  patch         cmd:patch
 test  procps        cmd:pkill
 test  stress-ng     cmd:stress-ng
 test  postgresql    file:/usr/lib/postgresql/*/bin/initdb
@@ -50,6 +51,7 @@ check clang-format  cmd:clang-format
 check cppcheck      cmd:cppcheck
 check shellcheck    cmd:shellcheck
 check binutils      cmd:nm
+check patch         cmd:patch
 '
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

@@ -136,6 +136,35 @@ TEST(short_read_is_continued_to_the_end_of_file)
 	close(fd);
 }
 
+/* As some file systems have it of a direct read, whose rest is not aligned. */
+TEST(a_rest_refused_behind_the_end_of_file_is_the_end)
+{
+	struct faulty_nth nth = {.kinds = 1u << BATCHIO_READ,
+		.fd = -1,
+		.first = 2,
+		.count = 1,
+		.verdict = FAULTY_FAIL,
+		.fault = {.error = -EINVAL}};
+	char buf[20];
+	struct batchio_op op = {buf, 20, 0, -1};
+	int fd = scratch_file();
+	OVER(bio, faulty_judge_nth, &nth, 0);
+
+	CHECK_EQ(pwrite(fd, "0123456789", 10, 0), 10);
+	CHECK_EQ(batchio_pread_batch(bio, fd, &op, 1), BATCHIO_EOF);
+	CHECK_EQ(op.result, 10);
+	CHECK_EQ(nth.seen, 2);
+	/* Else it is an error like any other. */
+	nth = (struct faulty_nth){.kinds = 1u << BATCHIO_READ,
+		.fd = -1,
+		.first = 1,
+		.verdict = FAULTY_FAIL,
+		.fault = {.error = -EINVAL}};
+	CHECK_EQ(batchio_pread_batch(bio, fd, &op, 1), -EINVAL);
+	batchio_close(bio);
+	close(fd);
+}
+
 TEST(write_that_gets_nowhere_is_eio)
 {
 	struct faulty_nth nth = {.kinds = 1u << BATCHIO_WRITE,
