@@ -109,6 +109,23 @@ append_and_verify() { # RECORDS [direct]
 	append_and_verify 400 direct
 }
 
+@test "what is appended stands behind what others have appended in the source, though the kernel does not know of it" {
+	local direct
+	mount_fs sharing=shared watch=none attr_timeout=1000
+	for direct in '' ,direct; do
+		expect <<-END
+			open f $MNT/log$direct wronly,creat,append$direct -> ok
+			open s $SRC/log$direct rdwr,append -> ok
+			write f - 4096 a -> 4096
+			write s - 4096 b -> 4096
+			write f - 4096 c -> 4096
+			write s - 4096 d -> 4096
+			write f - 4096 e -> 4096
+			read s 0 30000 -> a*4096 b*4096 c*4096 d*4096 e*4096
+		END
+	done
+}
+
 overlap_and_verify() { # WRITES [direct]
 	local tool=$BUILD/tests/overlap_tool
 	mount_fs

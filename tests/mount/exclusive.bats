@@ -401,6 +401,11 @@ same_times() {
 	within 60 sh -c 'cd "$1" && exec 3<>many/7 && rm many/7 && echo more >&3 && cat many/* >/dev/null && echo again >&3 &&
 		cat many/* >/dev/null && sync /proc/self/fd/3 && cat /proc/self/fd/3' - "$MNT" >"$WORK/out"
 	[ "$(cat "$WORK/out")" = $'more\nagain' ]
+	# And where they were others' already when it was unlinked.
+	within 60 sh -c 'cd "$1" && exec 3<>many/8 && echo more >&3 && cat many/9* many/[1-6]* >/dev/null && rm many/8 &&
+		cat many/[1-6]* >/dev/null && echo again >&3 && cat many/[1-6]* >/dev/null && sync /proc/self/fd/3 && cat /proc/self/fd/3' \
+		- "$MNT" >"$WORK/out"
+	[ "$(cat "$WORK/out")" = $'more\nagain' ]
 }
 
 @test "an ordinary user writes on through what he opened before the rights went, and opens nothing after" {
