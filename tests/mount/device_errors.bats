@@ -58,21 +58,18 @@ make_disk() { # TYPE
 	mv "$image.new" "$image.places"
 }
 
-# It comes to $SRC, nothing of it in any cache, and through the mount to $MNT; BESIDE is a way to it beside the mount.
+# It comes to $SRC, nothing of it in any cache, and through the mount to $MNT.
 attach_disk() { # TYPE bare|mount
 	mkdir -p "$WORK/behind" "$WORK/faulty"
 	cp --sparse=always "$BATS_FILE_TMPDIR/$1.img" "$WORK/behind/disk"
 	within 10 "$BUILD/tests/faultfs_tool" "$WORK/behind" "$WORK/faulty" 3>&- 4>&- </dev/null
 	within 60 mount -t "$1" -o loop "$WORK/faulty/disk" "$SRC"
-	AT=$SRC BESIDE=$SRC
 	[[ $2 == mount ]] || return 0
 	if [[ $SHARING == exclusive ]]; then
 		mount_fs --over
-		BESIDE=$BELOW
 	else
 		mount_fs
 	fi
-	AT=$MNT
 }
 
 detach_disk() { # bare|mount

@@ -48,6 +48,7 @@ check() { # HOW
 		mounted=$((mounted + 1))
 	else
 		[[ -s $ERR ]] || wrong "$1: no message"
+		if ((status == 99)); then wrong "$1: the plan is missing"; fi
 		if ((status >= 124)) || grep -q 'killed by signal' "$ERR"; then wrong "$1: it hangs or crashes"; fi
 		refused=$((refused + 1))
 	fi
@@ -79,13 +80,15 @@ each_in_turn() {
 
 with_room() {
 	local limit=4 step=1 status=1
+	"$BUILD/tests/sweep_tool" plan "$FAULTY_PLAN" "$WHAT" EMFILE 0
 	if ((MOST)); then step=9; fi
-	while ((status)); do
+	while ((status && limit < 1000)); do
 		(ulimit -n "$limit" && start)
 		status=$?
 		check "ulimit -n $limit"
 		limit=$((limit + step))
 	done
+	if ((!mounted)); then wrong "no mount with $limit descriptors"; fi
 	echo "| start: $WHAT | $ERROR | 4-$((limit - step))$( ((step == 1)) || echo ', some') | $mounted | $refused |"
 }
 

@@ -301,7 +301,7 @@ static int watched(int argc, char **argv)
 {
 	struct sweep_script script = {0};
 	pid_t child;
-	bool good;
+	bool good = false;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	progress = shared(NULL, false);
