@@ -177,7 +177,8 @@ static void replace(struct io_uring_sqe *sqe, uint64_t udata, int result)
 
 	t->result = result;
 	t->replace = true;
-	io_uring_prep_nop(sqe);
+	/* Of nothing: an operation that rings take which are restricted to the backend's. */
+	io_uring_prep_poll_remove(sqe, UINT64_MAX);
 	io_uring_sqe_set_data64(sqe, udata);
 }
 
