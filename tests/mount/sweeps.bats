@@ -9,8 +9,8 @@
 # Some of the numbers and errors, or with SWEEP=all in the environment every one; tests/README.md has that table.
 #
 # ring
-# limit: 1800
-# test-limit: 900
+# limit: 5400
+# test-limit: 2700
 
 load ../support/helpers
 

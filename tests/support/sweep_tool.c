@@ -102,7 +102,17 @@ static void *shared(const char *path, bool make)
 
 /* ---- the daemon ---- */
 
-/* Its descriptors' numbers, or how many there are where used is NULL. */
+/* A loop that comes to help where others are stuck has a ring of its own, and may stay. */
+static bool is_ring(DIR *dir, const char *name)
+{
+	char link[64];
+	ssize_t n = readlinkat(dirfd(dir), name, link, sizeof(link) - 1);
+
+	link[n < 0 ? 0 : n] = '\0';
+	return strstr(link, "[io_uring]");
+}
+
+/* Its descriptors' numbers; and how many there are, but for rings. */
 static int descriptors(const char *pid, bool *used, int most)
 {
 	const struct dirent *entry;
@@ -119,7 +129,7 @@ static int descriptors(const char *pid, bool *used, int most)
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] == '.')
 			continue;
-		n++;
+		n += !is_ring(dir, entry->d_name);
 		if (used && atoi(entry->d_name) < most)
 			used[atoi(entry->d_name)] = true;
 	}
