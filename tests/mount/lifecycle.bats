@@ -94,8 +94,9 @@ use_it() { # ROUNDS
 		rm -f file*' - "$MNT" "$1"
 }
 
-keeps_nothing() { # MOUNT-OPTION...
-	local fds rss after most=112640
+keeps_nothing() { # ROUNDS MOUNT-OPTION...
+	local fds rss after most=112640 rounds=$1
+	shift
 	mount_fs "$@"
 	use_it 200
 	within 60 bash -c 'for i in {1..200}; do mkdir -p "$1/d$i" && mv "$1/d$i" "$1/e$i" && rmdir "$1/e$i"; done' - "$MNT"
@@ -104,7 +105,7 @@ keeps_nothing() { # MOUNT-OPTION...
 	fds=$(find "/proc/$WORKER/fd" -type l | wc -l)
 	rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$WORKER/status")
 	if [[ $* == nosupervise ]]; then most=$((rss + rss / 10 + 1024)); fi
-	use_it 2000
+	use_it "$rounds"
 	for _ in {1..50}; do within 10 "$BATCHIOFS" stats "$MNT" >/dev/null; done
 	for _ in {1..50}; do
 		if [[ $(find "/proc/$WORKER/fd" -type l | wc -l) -le $((fds + 5)) ]]; then break; fi
@@ -120,12 +121,12 @@ keeps_nothing() { # MOUNT-OPTION...
 }
 
 @test "a long-living daemon keeps neither descriptors nor memory" {
-	keeps_nothing nosupervise
+	keeps_nothing 2000 nosupervise
 }
 
 # The buffers that it has used stay: 88 MiB at most.
 @test "a long-living worker keeps no descriptors, and its memory is bounded" {
-	keeps_nothing
+	keeps_nothing 400
 }
 
 # ---- Ends ----
