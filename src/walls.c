@@ -68,6 +68,7 @@ void walls_start(struct walls *walls, const struct options *options)
 int walls_enter(struct walls *walls, struct fs *fs, bool uring)
 {
 	const struct confine_wish wish = {fs->root_fd, fs->proc_fd, uring};
+	unsigned stand;
 
 	if (walls->outside) {
 		walls->inside = true;
@@ -76,7 +77,9 @@ int walls_enter(struct walls *walls, struct fs *fs, bool uring)
 		control_leave(walls->control);
 		log_by(outside_log);
 		fs->config.groups_of = outside_groups;
-		tell(walls, confine(&wish));
+		stand = confine(&wish);
+		fs->config.apart = stand & CONFINE_NAMESPACE;
+		tell(walls, stand);
 	}
 	if (!fchdir(fs->proc_fd))
 		return EXIT_OK;

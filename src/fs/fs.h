@@ -38,6 +38,8 @@ struct fs_config {
 	bool read_only;
 	bool passthrough; /* the kernel reads and writes the source itself, if it can */
 	bool supervised; /* another process goes on should this one die */
+	bool apart; /* this process is in a mount namespace of its own, without the source's mounts
+		     */
 	int inherited_fd; /* > 0: the source, as another program that served the mount opened it */
 	/* Of a thread of a program's; how many there are, or -errno. NULL: libfuse knows. */
 	int (*groups_of)(pid_t tid, gid_t *groups, int most);

@@ -233,11 +233,27 @@ static fuse_ino_t hold_removed(struct fs *fs, int dir_fd, const char *name)
 	return hold_known(fs, dir_fd, name);
 }
 
+/*
+ * In a mount namespace of our own the kernel takes nothing for a mount point that is one where the
+ * source lies: it would remove or move the name, and take off what is mounted there. 0 or -EBUSY.
+ */
+static int check_not_mounted(const struct fs *fs, int dir_fd, const char *name)
+{
+	struct statx stx;
+
+	if (!fs->config.apart ||
+		statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &stx) < 0)
+		return 0;
+	return stx.stx_attributes & STATX_ATTR_MOUNT_ROOT ? -EBUSY : 0;
+}
+
 static int take_name(struct fs *fs, int dir_fd, const char *name, int flags)
 {
 	struct change change;
-	int result;
+	int result = check_not_mounted(fs, dir_fd, name);
 
+	if (result < 0)
+		return result;
 	journal_begin(fs, &change);
 	if (change.past == PAST_ENDED)
 		result = change.result;
@@ -345,8 +361,12 @@ static int move_once(
 	bool told_by_object = fs->journal && flags & (RENAME_EXCHANGE | RENAME_WHITEOUT);
 	struct change change;
 	struct stat attr;
-	int result;
+	int result = check_not_mounted(fs, from->dir_fd, from->place.name);
 
+	if (result == 0)
+		result = check_not_mounted(fs, to->dir_fd, to->place.name);
+	if (result < 0)
+		return result;
 	told_by_object = told_by_object &&
 			 fstatat(from->dir_fd, from->place.name, &attr, AT_SYMLINK_NOFOLLOW) == 0;
 	journal_begin_with(fs, &change, told_by_object ? &attr : NULL);

@@ -174,6 +174,16 @@ b" "$(printf "\377\376")" "*" -- -x ".hidden" "..." && ls -ab && rm -- *  && ls 
 	[[ $output == *"cross-device"* ]]
 	run -1 within 10 rmdir "$MNT/tmp"
 	[[ $output == *"busy"* ]]
+	# Nor are they moved or replaced, and a file with a mount on it neither: as in the bare directory.
+	mount --bind "$WORK/elsewhere/file" "$SRC/f5"
+	for script in 'mv -T "$1/tmp" "$1/away"' 'mkdir "$1/new" && mv -T "$1/new" "$1/bound"' 'rm -f "$1/f5"' 'mv -T "$1/f4" "$1/f5"'; do
+		run -1 within 10 sh -c "$script" - "$MNT"
+		echo "$output"
+		[[ $output == *"busy"* ]]
+	done
+	mountpoint -q "$SRC/tmp"
+	mountpoint -q "$SRC/bound"
+	[ "$(cat "$SRC/f5" "$SRC/tmp/f3")" = $'below\n3' ]
 }
 
 @test "trees of real files: copied, archived, compared and removed" {
