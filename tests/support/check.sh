@@ -182,9 +182,17 @@ check_manual() {
 	return $bad
 }
 
-# Each deliberate fault still applies to the sources, and compiles.
+# Each deliberate fault still applies to the sources, and compiles; and is in the table of tests/README.md.
 check_mutants() {
-	B="$B" URING="$URING" tests/mutants/run --check
+	local patch name bad=0
+	for patch in tests/mutants/*.patch; do
+		name=$(basename "$patch" .patch)
+		if ! grep -qF "| \`$name\` |" tests/README.md; then
+			echo "tests/README.md does not tell of the mutant $name"
+			bad=1
+		fi
+	done
+	B="$B" URING="$URING" tests/mutants/run --check && return $bad
 }
 
 # ---- Running them ----
