@@ -3,6 +3,7 @@
  * Reads, writes and syncs, from libfuse to the file's queue. Called by libfuse through ops.c.
  */
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -96,6 +97,14 @@ static int find_opener(struct data_op *d, fuse_ino_t ino, uint64_t fh)
 	return result;
 }
 
+/* The same of a regular file: a directory's handle has no queue. */
+static int find_file(struct data_op *d, fuse_ino_t ino, uint64_t fh)
+{
+	int result = find_opener(d, ino, fh);
+
+	return result == 0 && !d->file ? -EBADF : result;
+}
+
 /* Instead of queuing it. */
 static void refuse(struct data_op *d, int error)
 {
@@ -136,7 +145,7 @@ static int choose_fd(struct data_op *d, int flags)
 void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_READ, (uint64_t)off, size);
-	int result = find_opener(d, ino, fi->fh);
+	int result = find_file(d, ino, fi->fh);
 
 	/* Of one that is a program's own the kernel says whose; its flags may be the same. */
 	d->fills_pages = !fi->lock_owner;
@@ -154,7 +163,7 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_WRITE, (uint64_t)off, size);
-	int result = find_opener(d, ino, fi->fh);
+	int result = find_file(d, ino, fi->fh);
 
 	/* The message's layout puts the data here, whatever transport it came by. */
 	assert(buf == d->request->payload);
@@ -181,7 +190,7 @@ void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct data_op *d = new_op(req, CO_SYNC, 0, 0);
-	int result = find_opener(d, ino, fi->fh);
+	int result = find_file(d, ino, fi->fh);
 
 	stat_add(&loop_self()->stats.syncs_asked, 1);
 	d->op.full = !datasync && !d->fs->config.fsync_data;

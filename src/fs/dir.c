@@ -118,7 +118,8 @@ int fs_releasedir(struct fs *fs, fuse_ino_t ino, uint64_t fh)
 {
 	struct handle *handle = handle_find(fs->handles, fh, ino);
 
-	if (!handle)
+	/* A file's is RELEASE's. */
+	if (!handle || file_of(fs->files, ino))
 		return -EBADF;
 	handle_free(fs->handles, handle);
 	inode_closed(fs->inodes, ino);

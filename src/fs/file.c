@@ -383,10 +383,12 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 int fs_release(struct fs *fs, fuse_ino_t ino, uint64_t fh)
 {
 	struct handle *handle = handle_find(fs->handles, fh, ino);
+	struct file *file = handle ? file_of(fs->files, ino) : NULL;
 
-	if (!handle)
+	/* A directory's is RELEASEDIR's. */
+	if (!file)
 		return -EBADF;
-	lock_release(fs, file_of(fs->files, ino), handle);
+	lock_release(fs, file, handle);
 	file_remove_handle(fs->files, ino, handle);
 	handle_free(fs->handles, handle);
 	inode_closed(fs->inodes, ino);
