@@ -21,13 +21,13 @@ int file_variant(const struct fs *fs, int flags)
 }
 
 /*
- * Flags for the source. Creation is not repeated; syncs come as requests of their own (FSYNC after
- * a buffered O_SYNC write), or per write (RWF_DSYNC, data.c).
+ * Flags for the source: those that are about reading and writing. Creation is not repeated; syncs
+ * come as requests of their own (FSYNC after a buffered O_SYNC write), or per write (RWF_DSYNC,
+ * data.c); others (O_PATH) would open something else.
  */
 int file_source_flags(const struct fs *fs, int flags)
 {
-	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_NOFOLLOW | O_SYNC | O_DSYNC | O_NONBLOCK |
-		   FASYNC | O_DIRECTORY);
+	flags &= O_ACCMODE | O_APPEND | O_TRUNC | O_DIRECT | O_NOATIME | O_LARGEFILE;
 	if (fs->config.exclusive)
 		flags &= ~O_APPEND;
 	/* Reading leaves no time of access behind where the mount is to have none. */
