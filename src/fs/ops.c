@@ -297,6 +297,9 @@ void fs_dispatch(struct loop *loop, struct request *req, void *user)
 	}
 	if (fs_let_go(fs, req))
 		return;
+	/* We retrieve nothing, and libfuse never frees what answers nothing. */
+	if (req->opcode == FUSE_NOTIFY_REPLY)
+		return;
 	/* The same message and the same answer as CREATE; fs_create() looks at req->opcode. */
 	if (req->opcode == ABI_OP_TMPFILE)
 		header->opcode = FUSE_CREATE;
