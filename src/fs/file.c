@@ -169,17 +169,20 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 	struct fs *fs = fs_of(req);
 	int dir_fd = inode_get(fs->inodes, parent);
 	struct change change;
+	bool made;
 	int fd;
 
 	if (dir_fd < 0)
 		return dir_fd;
 	change_begin(fs);
 	journal_begin(fs, &change);
-	fd = change.past == PAST_ENDED ? change.result : create_with_cred(req, dir_fd, new);
 	/* One without a name has gone with its descriptor; else it is there, and the caller's. */
-	if (new->name && (change.past == PAST_ENDED ? fd == 0
-						    : fd == -EEXIST && journal_made(&change, dir_fd,
-									       new->name, S_IFREG)))
+	made = change.past == PAST_ENDED && change.result == 0 && new->name;
+	if (change.past == PAST_ENDED && change.result < 0)
+		fd = change.result;
+	else
+		fd = made ? -EEXIST : create_with_cred(req, dir_fd, new);
+	if (made || (new->name &&fd == -EEXIST &&journal_made(&change, dir_fd, new->name, S_IFREG)))
 		fd = open_made(fs, dir_fd, new);
 	journal_end(&change, fd < 0 ? fd : 0);
 	change_made(fs);
