@@ -34,7 +34,7 @@ static bool split(struct figure *figure)
 }
 
 /* Reads all lines; what memory does not hold is left out. */
-static void read_figures(FILE *in, struct figures *f)
+void figures_read(FILE *in, struct figures *f)
 {
 	char *line = NULL;
 	size_t size = 0;
@@ -71,7 +71,7 @@ int ask_figures(const struct mount_entry *mount, struct figures *figures)
 		close(fd);
 		return -ENOMEM;
 	}
-	read_figures(in, figures);
+	figures_read(in, figures);
 	stopped = ferror(in);
 	fclose(in);
 	return stopped ? -ETIMEDOUT : 0;

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/mountinfo.h"
 
@@ -23,6 +24,8 @@ struct figures {
  * another -errno of control_ask(). figures_free() is due in any case.
  */
 int ask_figures(const struct mount_entry *mount, struct figures *figures);
+/* Of what a daemon sends. figures is empty. */
+void figures_read(FILE *in, struct figures *figures);
 void figures_free(struct figures *figures);
 
 /* The value's text, or NULL; its number, or 0; the sum of a group. */

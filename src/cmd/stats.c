@@ -39,12 +39,16 @@ static void print_json(const struct figures *f)
 			if (open_group[0])
 				printf("\n  }");
 			if (now->group[0]) {
-				printf("%s\n  \"%s\": {", first ? "" : ",", now->group);
+				printf("%s\n  ", first ? "" : ",");
+				json_string(stdout, now->group);
+				printf(": {");
 				first = true;
 			}
 			open_group = now->group;
 		}
-		printf("%s\n  %s\"%s\": ", first ? "" : ",", now->group[0] ? "  " : "", now->name);
+		printf("%s\n  %s", first ? "" : ",", now->group[0] ? "  " : "");
+		json_string(stdout, now->name);
+		printf(": ");
 		json_value(stdout, now->value);
 		first = false;
 	}
