@@ -8,14 +8,15 @@
  * number. Only root and the mounting user may connect (mode 0600, and the peer's uid is checked on
  * both sides).
  *
- * Protocol: the client sends a line, "stats", "wait" or "upgrade PROGRAM". The answer to "stats" is
- * lines "name value" and the end of the connection; "wait" has no answer: the connection ends with
- * the daemon. That to "upgrade" comes when it is done: "upgraded VERSION-BEFORE VERSION
- * MICROSECONDS", for which the mount did not answer, or "refused REASON".
+ * Protocol: the client sends a line, "stats", "wait" or "upgrade PROGRAM", and nothing after it
+ * counts. The answer to "stats" is lines "name value" and the end of the connection; "wait" has no
+ * answer: the connection ends with the daemon. That to "upgrade" comes when it is done: "upgraded
+ * VERSION-BEFORE VERSION MICROSECONDS", for which the mount did not answer, or "refused REASON".
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
+#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,14 +29,24 @@
 /* Connections at once; more wait in the socket's backlog. */
 #define CONTROL_CLIENTS 16
 
+/* The longest line: an upgrade's. */
+#define CONTROL_LINE (PATH_MAX + 16)
+
 /* ---- the daemon's side ---- */
+
+struct control_client {
+	int fd; /* -1: free */
+	bool waits; /* for our end */
+	size_t length; /* of what has come of its line, */
+	char line[CONTROL_LINE]; /* which is here */
+};
 
 struct control {
 	int listen_fd; /* -1: none */
 	uid_t owner;
 	struct sockaddr_un address;
 	struct stat socket; /* there, to know it again */
-	int clients[CONTROL_CLIENTS]; /* -1: free */
+	struct control_client clients[CONTROL_CLIENTS];
 	void (*stats)(FILE *out, void *user); /* writes the lines of "stats" */
 	/*
 	 * "upgrade": this program shall take the place of ours. True: the client is answered, and

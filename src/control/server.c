@@ -61,7 +61,7 @@ int control_open(struct control *control, unsigned major, unsigned minor)
 	control->listen_fd = -1;
 	control->owner = geteuid();
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
-		control->clients[i] = -1;
+		control->clients[i].fd = -1;
 	for (int place = 0; place < CONTROL_PLACES && error; place++) {
 		char dir[80];
 
@@ -81,17 +81,17 @@ void control_inherit(struct control *control, int fd, const char *path)
 	control->listen_fd = fd;
 	control->owner = geteuid();
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
-		control->clients[i] = -1;
+		control->clients[i].fd = -1;
 	control->address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	strncpy(control->address.sun_path, path, sizeof(control->address.sun_path) - 1);
 	if (fd < 0 || lstat(path, &control->socket))
 		control->socket = (struct stat){0};
 }
 
-static void drop(int *client)
+static void drop(struct control_client *client)
 {
-	close(*client);
-	*client = -1;
+	close(client->fd);
+	client->fd = -1;
 }
 
 void control_close(struct control *control)
@@ -102,7 +102,7 @@ void control_close(struct control *control)
 	close(control->listen_fd);
 	control->listen_fd = -1;
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
-		if (control->clients[i] >= 0)
+		if (control->clients[i].fd >= 0)
 			drop(&control->clients[i]);
 }
 
@@ -112,8 +112,8 @@ int control_poll_fds(const struct control *control, struct pollfd *fds)
 	bool room = false;
 
 	for (int i = 0; i < CONTROL_CLIENTS; i++) {
-		room |= control->clients[i] < 0;
-		fds[n++] = (struct pollfd){.fd = control->clients[i], .events = POLLIN};
+		room |= control->clients[i].fd < 0;
+		fds[n++] = (struct pollfd){.fd = control->clients[i].fd, .events = POLLIN};
 	}
 	fds[n++] = (struct pollfd){.fd = room ? control->listen_fd : -1, .events = POLLIN};
 	return n;
@@ -130,8 +130,8 @@ static void accept_client(struct control *control)
 	if (peer.uid != 0 && peer.uid != control->owner)
 		return;
 	for (int i = 0; i < CONTROL_CLIENTS; i++) {
-		if (control->clients[i] < 0) {
-			control->clients[i] = steal_fd(&fd);
+		if (control->clients[i].fd < 0) {
+			control->clients[i] = (struct control_client){.fd = steal_fd(&fd)};
 			return;
 		}
 	}
@@ -153,41 +153,51 @@ static void send_stats(struct control *control, int fd)
 }
 
 /* Lets go of a client that is answered elsewhere. */
-static void upgrade(struct control *control, int *client, char *program)
+static void upgrade(struct control *control, struct control_client *client, const char *program)
 {
 	char text[256] = "this mount cannot", answer[sizeof(text) + 16];
 
-	program[strcspn(program, "\n")] = '\0';
 	if (control->upgrade &&
-		control->upgrade(program, *client, text, sizeof(text), control->user)) {
-		*client = -1;
+		control->upgrade(program, client->fd, text, sizeof(text), control->user)) {
+		client->fd = -1;
 		return;
 	}
 	snprintf(answer, sizeof(answer), "refused %s\n", text);
-	send(*client, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+	send(client->fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void serve_client(struct control *control, int *client)
+/* Does what the client's line asks for. False: it is done with. */
+static bool obey(struct control *control, struct control_client *client)
 {
 	static const char upgrading[] = "upgrade ";
-	char line[PATH_MAX + sizeof(upgrading)];
-	ssize_t n = recv(*client, line, sizeof(line) - 1, MSG_DONTWAIT);
+	char *end = memchr(client->line, '\n', client->length);
+
+	if (!end)
+		return client->length < sizeof(client->line);
+	*end = '\0';
+	client->waits = !strcmp(client->line, "wait");
+	if (!strcmp(client->line, "stats"))
+		send_stats(control, client->fd);
+	if (!strncmp(client->line, upgrading, strlen(upgrading)))
+		upgrade(control, client, client->line + strlen(upgrading));
+	/* Its end is the answer. */
+	return client->waits;
+}
+
+static void serve_client(struct control *control, struct control_client *client)
+{
+	char ignored[64];
+	char *to = client->waits ? ignored : client->line + client->length;
+	size_t room = client->waits ? sizeof(ignored) : sizeof(client->line) - client->length;
+	ssize_t n = recv(client->fd, to, room, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
-		drop(client);
+	if (n > 0 && client->waits)
 		return;
-	}
-	line[n] = '\0';
-	/* Its end is the answer. */
-	if (!strcmp(line, "wait\n"))
-		return;
-	if (!strcmp(line, "stats\n"))
-		send_stats(control, *client);
-	if (!strncmp(line, upgrading, strlen(upgrading)))
-		upgrade(control, client, line + strlen(upgrading));
-	if (*client >= 0)
+	/* It may come in pieces. */
+	client->length += n > 0 ? (size_t)n : 0;
+	if ((n <= 0 || !obey(control, client)) && client->fd >= 0)
 		drop(client);
 }
 
