@@ -116,7 +116,8 @@ void slot_free(struct slots *slots, struct slot *slot)
 
 uint32_t slots_next(const struct slots *slots, uint32_t n)
 {
-	uint32_t chunks = slots->capacity / CHUNK_SLOTS;
+	/* Beyond, none was ever taken. */
+	uint32_t chunks = (slots->head->high + CHUNK_SLOTS - 1) / CHUNK_SLOTS;
 
 	for (uint32_t c = n / CHUNK_SLOTS; c < chunks; c++) {
 		const struct slot_chunk *chunk = &slots->chunks[c];
