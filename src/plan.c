@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
@@ -28,6 +29,8 @@
  * tells of changes. */
 #define FOREVER       1e9
 #define SHORT_SECONDS 1.0
+/* What a mount opens for itself, and some files. */
+#define DESCRIPTORS_LEAST 64u
 
 int plan_backend(struct server *server)
 {
@@ -62,6 +65,19 @@ void plan_machine(struct server *server)
 {
 	server->processors = (unsigned)get_nprocs();
 	server->queues = ring_queues();
+}
+
+int plan_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_max >= DESCRIPTORS_LEAST)
+		return EXIT_OK;
+	log_error(
+		"a limit of %llu open files (ulimit -n) is too low for a mount: %u are needed, and "
+		"some more for each open file",
+		(unsigned long long)limit.rlim_max, DESCRIPTORS_LEAST);
+	return EXIT_SYSTEM;
 }
 
 /* Whether the device is a batchiofs mount. */

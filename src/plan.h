@@ -9,6 +9,8 @@
 int plan_backend(struct server *server);
 /* What of the machine a process that is confined cannot see; part of the above. */
 void plan_machine(struct server *server);
+/* Whether this process may open as many files as a mount takes. An exit status, logged. */
+int plan_descriptors(void);
 /* Fixes what sharing=auto means, and looks at the source. An exit status. */
 int plan_sharing(struct server *server);
 /* Whether another process shall take over should the one that serves the mount die. */

@@ -441,7 +441,9 @@ int serve(const struct options *options, const char *source, const char *mountpo
 	init(&server, options, source, mountpoint);
 	server.ready = ready;
 	server.ready_user = user;
-	status = plan_sharing(&server);
+	status = plan_descriptors();
+	if (!status)
+		status = plan_sharing(&server);
 	if (!status)
 		status = plan_backend(&server);
 	if (status)
