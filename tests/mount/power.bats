@@ -6,7 +6,7 @@
 #
 #     CUTS=all make test T=mount/power    # every instant, and XFS as well
 #
-# ci: all
+# ci: exclusive
 # limit: 7200
 # test-limit: 3600
 

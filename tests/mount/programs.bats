@@ -278,7 +278,7 @@ sqlite_by_many() { # JOURNAL
 		sleep 0.1
 	done
 	after=$(query "SELECT count(*) FROM pgbench_history")
-	within 60 "${PG[@]}" pg_ctl stop -m immediate -w >/dev/null
+	end_postgres immediate
 	wait "$bench" || true
 	((after > before))
 	start_postgres
@@ -288,14 +288,14 @@ sqlite_by_many() { # JOURNAL
 	# And through another mount, the source alone, after an orderly end.
 	query "VACUUM FULL"
 	after=$(check_accounts)
-	within 60 "${PG[@]}" pg_ctl stop -m fast -w >/dev/null
+	end_postgres fast
 	within 60 "${PG[@]}" pg_checksums --check
 	umount_fs
 	within 60 "${PG[@]}" PGDATA="$SRC/pg" pg_checksums --check
 	mount_fs
 	start_postgres
 	[ "$(check_accounts)" = "$after" ]
-	within 60 "${PG[@]}" pg_ctl stop -m fast -w >/dev/null
+	end_postgres fast
 	run ! grep -E 'PANIC|could not (read|write|fsync|open)' "$WORK/s/log"
 }
 

@@ -230,7 +230,7 @@ bench_round() {
 	within 100 "${PG[@]}" pgbench -q -i -s 1 2>/dev/null
 	survives 14 bench_round
 	[ "$(check_accounts)" = "$(awk '{ n += $1 } END { print n }' "$WORK/processed")" ]
-	within 60 "${PG[@]}" pg_ctl stop -m fast -w >/dev/null
+	end_postgres fast
 	within 60 "${PG[@]}" pg_checksums --check
 	run ! grep -E 'PANIC|could not (read|write|fsync|open)' "$WORK/s/log"
 }

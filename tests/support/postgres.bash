@@ -24,9 +24,22 @@ start_postgres() {
 	}
 }
 
+# Ends the server, and waits for its process: pg_ctl waits for its lock file only, which goes before.
+end_postgres() { # immediate|fast
+	local pid
+	pid=$(within 10 head -n 1 "$MNT/pg/postmaster.pid") || return
+	within 60 "${PG[@]}" pg_ctl stop -m "$1" -w >/dev/null
+	for _ in {1..200}; do
+		readlink "/proc/$pid/cwd" >/dev/null 2>&1 || return 0
+		sleep 0.05
+	done
+	echo "the server, process $pid, does not end"
+	return 1
+}
+
 stop_postgres() {
 	if [[ -e $SRC/pg/postmaster.pid ]]; then
-		within 60 "${PG[@]}" pg_ctl stop -m immediate -w >/dev/null || true
+		end_postgres immediate || true
 	fi
 }
 
