@@ -5,6 +5,8 @@
 # memory stay bounded, and others go on.
 #
 # SECONDS_EACH=60 is a longer form.
+#
+# once
 
 load ../support/helpers
 load ../support/compare
