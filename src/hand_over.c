@@ -2,7 +2,6 @@
 /* One program after another; see hand_over.h. */
 #include "hand_over.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/reserve.h"
 #include "cmd/cmd.h"
@@ -31,28 +31,11 @@ extern char **environ;
 
 /* ---- descriptors ---- */
 
-/* Calls visit for each descriptor beside the standard ones. 0 or -errno. */
-static int each_fd(int (*visit)(int fd, void *user), void *user)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-	int result = 0;
-
-	if (!dir)
-		return -errno;
-	while (result == 0 && (entry = readdir(dir))) {
-		int fd = atoi(entry->d_name);
-
-		if (entry->d_name[0] != '.' && fd > STDERR_FILENO && fd != dirfd(dir))
-			result = visit(fd, user);
-	}
-	closedir(dir);
-	return result;
-}
-
+/* The standard ones are any program's. */
 static int set_inherited(int fd, void *inherited)
 {
-	fcntl(fd, F_SETFD, *(const bool *)inherited ? 0 : FD_CLOEXEC);
+	if (fd > STDERR_FILENO)
+		fcntl(fd, F_SETFD, *(const bool *)inherited ? 0 : FD_CLOEXEC);
 	return 0;
 }
 
@@ -60,9 +43,9 @@ static int set_inherited(int fd, void *inherited)
 
 static bool is_told(const struct state *state, int fd)
 {
-	return fd == state->fd || fd == state->root_fd || fd == state->device_fd ||
-	       fd == state->claim_fd || fd == state->control_fd || fd == state->tables_fd ||
-	       fd == state->program_fd || fd == state->asker_fd;
+	return fd <= STDERR_FILENO || fd == state->fd || fd == state->root_fd ||
+	       fd == state->device_fd || fd == state->claim_fd || fd == state->control_fd ||
+	       fd == state->tables_fd || fd == state->program_fd || fd == state->asker_fd;
 }
 
 static int note_fd(int fd, void *user)
@@ -114,8 +97,8 @@ struct state *hand_over_taken(int *status)
 	unsetenv(VARIABLE);
 	state->back = !strcmp(then, "back");
 	state->trial = !strcmp(then, "trial");
-	each_fd(set_inherited, &inherited);
-	if (each_fd(note_fd, state)) {
+	descriptors_each(-1, set_inherited, &inherited);
+	if (descriptors_each(-1, note_fd, state)) {
 		log_error("cannot see what is open");
 		return NULL;
 	}
@@ -137,12 +120,12 @@ static int execute(
 
 	snprintf(value, sizeof(value), "%d%s", state_fd, then);
 	setenv(VARIABLE, value, 1);
-	each_fd(set_inherited, &inherited);
+	descriptors_each(-1, set_inherited, &inherited);
 	execveat(fd, path, options->argv, environ, *path ? 0 : AT_EMPTY_PATH);
 	error = -errno;
 	log_error("cannot execute %s: %s", *path ? path : "the former program", strerror(-error));
 	inherited = false;
-	each_fd(set_inherited, &inherited);
+	descriptors_each(-1, set_inherited, &inherited);
 	unsetenv(VARIABLE);
 	return error;
 }

@@ -507,7 +507,12 @@ void options_help(FILE *out)
 	char kernel[512] = "";
 
 	fprintf(out, "usage: batchiofs SOURCE MOUNTPOINT [-o OPTION[=VALUE],…] [-f]\n"
-		     "       batchiofs stats MOUNTPOINT [--json]\n"
+		     "       batchiofs stats MOUNTPOINT [--json | --prometheus | "
+		     "--watch[=SECONDS]]\n"
+		     "       batchiofs status [MOUNTPOINT] [--json]\n"
+		     "       batchiofs doctor [SOURCE] [--json]\n"
+		     "       batchiofs upgrade [--to PROGRAM] MOUNTPOINT\n"
+		     "       batchiofs cleanup\n"
 		     "       batchiofs umount [-l] [-f] MOUNTPOINT\n"
 		     "       batchiofs bench DIR [--rounds=N] [--seconds=N] [--mib=N] "
 		     "[--rows=NAME,…] [--json]\n"

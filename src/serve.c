@@ -416,6 +416,23 @@ static void init(struct server *server, const struct options *options, const cha
 	};
 }
 
+/* What comes before the mount, the source being ours. An exit status. */
+static int prepare(struct server *server)
+{
+	int status;
+
+	fs_watch(&server->fs);
+	if (server->options->idle == IDLE_AUTO)
+		server->awake = awake_open();
+	server->signal_fd = block_signals();
+	if (server->signal_fd < 0) {
+		log_error("cannot wait for signals: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	status = open_supervise(server);
+	return status ? status : mountpoint_prepare(&server->point, &server->fs);
+}
+
 static void finish(struct server *server)
 {
 	mountpoint_free(&server->point);
@@ -455,18 +472,7 @@ int serve(const struct options *options, const char *source, const char *mountpo
 		return status;
 	status = claim_source(&server);
 	if (!status)
-		fs_watch(&server.fs);
-	if (options->idle == IDLE_AUTO)
-		server.awake = awake_open();
-	server.signal_fd = block_signals();
-	if (!status && server.signal_fd < 0) {
-		log_error("cannot wait for signals: %s", strerror(errno));
-		status = EXIT_SYSTEM;
-	}
-	if (!status)
-		status = open_supervise(&server);
-	if (!status)
-		status = mountpoint_prepare(&server.point, &server.fs);
+		status = prepare(&server);
 	if (!status)
 		status = mount_it(&server);
 	if (!status) {
@@ -544,15 +550,8 @@ int serve_on(const struct options *options, struct state *state)
 	server.walls.ring = state->restricted;
 	plan_machine(&server);
 	status = init_fs(&server);
-	if (!status) {
-		fs_watch(&server.fs);
-		if (options->idle == IDLE_AUTO)
-			server.awake = awake_open();
-		server.signal_fd = block_signals();
-		status = server.signal_fd < 0 ? EXIT_SYSTEM : open_supervise(&server);
-	}
 	if (!status)
-		status = mountpoint_prepare(&server.point, &server.fs);
+		status = prepare(&server);
 	if (!status)
 		status = inherit(&server);
 	if (!status && state->trial)

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/fanotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -23,7 +22,9 @@
 #include "cmd/cmd.h"
 #include "cmd/fuse_probe.h"
 #include "cmd/json.h"
+#include "fs/file_id.h"
 #include "fs/remote.h"
+#include "fs/watch.h"
 #include "transport/abi.h"
 #include "transport/ring.h"
 
@@ -187,17 +188,8 @@ static void look_at_user(struct doctor *d)
 
 static void look_at_watch(struct doctor *d)
 {
-	_cleanup_fd int fd =
-		fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_REPORT_FID, O_RDONLY);
-	const char *why = NULL;
+	const char *why = watch_missing(d->source_fd);
 
-	if (fd < 0)
-		why = errno == EPERM ? "root is needed" : strerror(errno);
-	else if (d->remote)
-		why = "others may change the source without this kernel";
-	else if (fanotify_mark(fd, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_MODIFY | FAN_ONDIR,
-			 d->source_fd, NULL))
-		why = strerror(errno);
 	d->watchable = !why;
 	add(d, "fanotify", why ? NO : YES, "%s%s",
 		why ? "shared mounts keep names and attributes for a second only: "
@@ -207,20 +199,18 @@ static void look_at_watch(struct doctor *d)
 
 static void look_at_handles(struct doctor *d)
 {
-	struct {
-		struct file_handle head;
-		char bytes[128];
-	} handle = {.head.handle_bytes = sizeof(handle.bytes)};
-	int mount;
 	_cleanup_fd int fd = -1;
+	struct file_id id;
+	int mount;
+	int error = file_id_of(d->source_fd, &id, &mount);
 
-	if (name_to_handle_at(d->source_fd, "", &handle.head, &mount, AT_EMPTY_PATH)) {
+	if (error < 0) {
 		add(d, "file handles", NO,
 			"this file system has none (%s): files are found again by name",
-			strerror(errno));
+			strerror(-error));
 		return;
 	}
-	fd = open_by_handle_at(d->source_fd, &handle.head, O_PATH | O_CLOEXEC);
+	fd = file_id_open(d->source_fd, &id);
 	add(d, "file handles", fd < 0 ? NO : YES, "%s",
 		fd < 0 ? "not for this user: files are found again by name"
 		       : "more files than descriptors, at no cost");

@@ -203,11 +203,8 @@ static void print_prometheus(const struct figures *f)
 static double rate(const struct figures *before, const struct figures *now, const char *group,
 	const char *name, double seconds)
 {
-	unsigned long long a = figures_number(before, group, name);
-	unsigned long long b = figures_number(now, group, name);
-
-	/* Another worker counts anew. */
-	return (double)(b >= a ? b - a : b) / seconds;
+	return (double)(figures_number(now, group, name) - figures_number(before, group, name)) /
+	       seconds;
 }
 
 static void print_rates(const struct figures *before, const struct figures *now, double seconds)
@@ -264,7 +261,9 @@ static int watch(const struct mount_entry *mount, struct figures *before, unsign
 				strerror(-error));
 			return EXIT_SYSTEM;
 		}
-		if (figures_sum(&now, "requests") < figures_sum(before, "requests"))
+		/* Another worker counts anew. */
+		if (figures_number(&now, "", "worker_pid") !=
+			figures_number(before, "", "worker_pid"))
 			figures_free(before);
 		print_rates(before, &now, seconds);
 		figures_free(before);

@@ -182,7 +182,9 @@ static int create_as_caller(fuse_req_t req, fuse_ino_t parent, const struct crea
 		fd = change.result;
 	else
 		fd = made ? -EEXIST : create_with_cred(req, dir_fd, new);
-	if (made || (new->name &&fd == -EEXIST &&journal_made(&change, dir_fd, new->name, S_IFREG)))
+	if (fd == -EEXIST && !made && new->name)
+		made = journal_made(&change, dir_fd, new->name, S_IFREG);
+	if (made)
 		fd = open_made(fs, dir_fd, new);
 	journal_end(&change, fd < 0 ? fd : 0);
 	change_made(fs);

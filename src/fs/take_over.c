@@ -3,7 +3,6 @@
  * Going on where a process that died has left off: its tables from shared memory, its descriptors,
  * its agreement with the kernel. Called by serve.c.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "fs/fs.h"
 #include "fs/file.h"
@@ -53,39 +53,32 @@ static bool is_of_inode(int fd, fuse_ino_t ino, void *arg)
 	return inode_is(fs->inodes, ino, fd);
 }
 
-/* Closes what is open and nobody's. The numbers are read from a directory that is open itself. */
+static int close_if_stray(int fd, void *arg)
+{
+	const struct in_use *in_use = arg;
+
+	if ((size_t)fd < in_use->count && !(in_use->bits[fd / 64] >> fd % 64 & 1))
+		close(fd);
+	return 0;
+}
+
+/* Closes what is open and nobody's. */
 static int close_strays(struct fs *fs, const int *keep, size_t count)
 {
-	int dir_fd = openat(fs->proc_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = dir_fd < 0 ? NULL : fdopendir(dir_fd);
 	struct in_use in_use = {.count = 1u << 20};
-	const struct dirent *entry;
 	int result;
 
 	in_use.bits = calloc(in_use.count / 64, sizeof(*in_use.bits));
-	if (!dir || !in_use.bits) {
-		int error = -errno;
-
-		if (dir)
-			closedir(dir);
-		free(in_use.bits);
-		return error;
-	}
+	if (!in_use.bits)
+		return -ENOMEM;
 	for (size_t n = 0; n < count; n++)
 		note_in_use(keep[n], &in_use);
-	note_in_use(dir_fd, &in_use);
 	note_in_use(fs->proc_fd, &in_use);
 	inode_each_fd(fs->inodes, note_in_use, &in_use);
 	note_handles(fs, &in_use);
 	result = locks_recover(fs, note_in_use, &in_use);
-	while (result == 0 && (entry = readdir(dir))) {
-		int fd = atoi(entry->d_name);
-
-		if (entry->d_name[0] != '.' && (size_t)fd < in_use.count &&
-			!(in_use.bits[fd / 64] >> fd % 64 & 1))
-			close(fd);
-	}
-	closedir(dir);
+	if (result == 0)
+		result = descriptors_each(fs->proc_fd, close_if_stray, &in_use);
 	free(in_use.bits);
 	return result;
 }

@@ -137,6 +137,23 @@ static const char *reason(int error)
 	}
 }
 
+static const char *const of_others = "others may change it without this kernel's knowledge";
+
+const char *watch_missing(int root_fd)
+{
+	_cleanup_fd int fd = -1;
+	struct stat st;
+	int error;
+
+	if (remote_source(root_fd))
+		return of_others;
+	if (fstat(root_fd, &st) < 0)
+		return strerror(errno);
+	fd = mark(root_fd, 0);
+	error = fd < 0 ? fd : probe_handles(root_fd, st.st_dev);
+	return error < 0 ? reason(error) : NULL;
+}
+
 static void say_none(const struct fs *fs, const char *why)
 {
 	log_warning("no watch on the source, so changes made behind the mount are seen after %g s: "
@@ -177,7 +194,7 @@ struct watch *watch_new(const struct fs *fs)
 	int error;
 
 	if (remote_source(fs->root_fd)) {
-		say_none(fs, "others may change it without this kernel's knowledge");
+		say_none(fs, of_others);
 		return NULL;
 	}
 	watch = calloc(1, sizeof(*watch));

@@ -42,6 +42,10 @@ struct watch;
 /* How long the kernel keeps what is watched: for good, as its clock goes. */
 #define WATCH_SECONDS 1e6
 
+/* Why the file system of root_fd cannot be watched by this process, or NULL. Static, or
+ * strerror()'s. */
+const char *watch_missing(int root_fd);
+
 /*
  * Sets the mark. NULL where it cannot be, with a line logged that says why. fs->root_fd and
  * fs->inodes are there, and outlive it. Before the mount.

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/reserve.h"
 
@@ -63,31 +64,23 @@ static bool is_foreign(const struct supervise *s, int fd)
 	return false;
 }
 
-/* What is open now, and ours. */
-static int note_open(struct supervise *s)
+/* What is open, and ours. */
+static int note_open(int fd, void *user)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-	size_t room = 0;
+	struct supervise *s = user;
 
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(dir) ||
-			is_foreign(s, atoi(entry->d_name)))
-			continue;
-		if (s->nkeep + 1 >= room) {
-			int *grown = realloc(s->keep, (room = room * 2 + 64) * sizeof(int));
+	if (is_foreign(s, fd))
+		return 0;
+	if (s->nkeep + 1 >= s->room) {
+		size_t room = s->room * 2 + 64;
+		int *grown = realloc(s->keep, room * sizeof(int));
 
-			if (!grown) {
-				closedir(dir);
-				return -ENOMEM;
-			}
-			s->keep = grown;
-		}
-		s->keep[s->nkeep++] = atoi(entry->d_name);
+		if (!grown)
+			return -ENOMEM;
+		s->keep = grown;
+		s->room = room;
 	}
-	closedir(dir);
+	s->keep[s->nkeep++] = fd;
 	return 0;
 }
 
@@ -433,7 +426,7 @@ int supervise_run(struct supervise *s)
 {
 	struct run run = {.told = false};
 	bool again = s->again;
-	int error = note_open(s);
+	int error = descriptors_each(-1, note_open, s);
 	int status;
 
 	if (error) {

@@ -51,7 +51,7 @@ struct supervise {
 	int stop_fd; /* eventfd: readable when board->stop */
 	int *keep; /* descriptors that are the supervisor's: open at the first fork, and the pidfd
 		    */
-	size_t nkeep;
+	size_t nkeep, room; /* there is room for the pidfd */
 	/* Of another program's workers, when this one took its place: open from before, and
 	 * nobody's. */
 	const int *foreign;

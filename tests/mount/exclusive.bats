@@ -111,8 +111,21 @@ sync_after() { # fsync|fdatasync [H]
 	esac
 }
 
+# After each of the changes of f, made by a shell in the mount, a sync is made, and the one after it is not.
+each_is_synced() { # COMMAND...
+	local change
+	for change; do
+		echo "after $change"
+		CLEAN=$(stat_of fsyncs.clean) ISSUED=$(stat_of fsyncs.issued)
+		(cd "$MNT" && within 5 sh -c "$change")
+		[ "$(sync_after fsync <<<"size f")" = issued ]
+		unset CLEAN ISSUED
+		[ "$(sync_after fsync <<<"size f")" = clean ]
+	done
+}
+
 @test "the sync of a clean file is answered at once, and not after any change of it" {
-	local change held
+	local held
 	requires setfattr
 	mount_fs
 	within 5 sh -c 'head -c 20000 /dev/zero >"$1/f"; echo x >"$1/g"' - "$MNT"
@@ -137,15 +150,8 @@ sync_after() { # fsync|fdatasync [H]
 	END
 	[ "$(sync_after fsync < <(printf '%s\n' 'map f 8192' 'store f 10 1 m'))" = issued ]
 	[ "$(sync_after fsync < <(printf '%s\n' "open g $MNT/g rdwr" 'copy g 0 f 0 2'))" = issued ]
-	for change in 'chmod 600 f' 'touch -d @5 f' 'touch -m -d @7 f' 'ln f l' 'rm l' 'mv f e && mv e f' 'echo z >>f' \
-		'setfattr -n user.a -v b f' 'setfattr -x user.a f' 'chgrp 0 f'; do
-		echo "after $change"
-		CLEAN=$(stat_of fsyncs.clean) ISSUED=$(stat_of fsyncs.issued)
-		(cd "$MNT" && within 5 sh -c "$change")
-		[ "$(sync_after fsync <<<"size f")" = issued ]
-		unset CLEAN ISSUED
-		[ "$(sync_after fsync <<<"size f")" = clean ]
-	done
+	each_is_synced 'chmod 600 f' 'touch -d @5 f' 'touch -m -d @7 f' 'ln f l' 'rm l' 'mv f e && mv e f' 'echo z >>f' \
+		'setfattr -n user.a -v b f' 'setfattr -x user.a f' 'chgrp 0 f'
 	# A flush of data alone does not make names and rights clean.
 	within 5 chmod 644 "$MNT/f"
 	[ "$(sync_after fdatasync <<<"size f")" = issued ]
@@ -160,19 +166,12 @@ sync_after() { # fsync|fdatasync [H]
 
 # With gathered writes the kernel itself tells of a file's new times, so that such changes are noticed anyhow.
 @test "the sync of a clean file is made after changes of its names and its space where the kernel writes through" {
-	local change held
+	local held
 	mount_fs cache=writethrough
 	within 5 sh -c 'echo x >"$1/f"' - "$MNT"
 	exec {held}<"$MNT/f"
 	[ "$(sync_after fsync <<<"size f")" = issued ]
-	for change in 'ln f l' 'rm l' 'mv f e && mv e f' 'fallocate -n -l 100000 f' 'truncate -s 9000 f' 'fallocate -p -o 0 -l 4096 f'; do
-		echo "after $change"
-		CLEAN=$(stat_of fsyncs.clean) ISSUED=$(stat_of fsyncs.issued)
-		(cd "$MNT" && within 5 sh -c "$change")
-		[ "$(sync_after fsync <<<"size f")" = issued ]
-		unset CLEAN ISSUED
-		[ "$(sync_after fsync <<<"size f")" = clean ]
-	done
+	each_is_synced 'ln f l' 'rm l' 'mv f e && mv e f' 'fallocate -n -l 100000 f' 'truncate -s 9000 f' 'fallocate -p -o 0 -l 4096 f'
 	[ "$(stat_of outside_changes)" = 0 ]
 	exec {held}<&-
 }
