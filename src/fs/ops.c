@@ -340,14 +340,19 @@ static int open_source(struct fs *fs, const char *source)
 
 int fs_open_proc(struct fs *fs)
 {
-	int error;
+	int fd = open("self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int error = fd < 0 ? -errno : 0;
 
-	if (fs->proc_fd >= 0)
-		close(fs->proc_fd);
-	fs->proc_fd = open("self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fs->proc_fd >= 0)
+	/* In the place of the one before, whose number each successor knows from the start:
+	 * elsewhere that would be somebody else's by then. */
+	if (fd >= 0 && fs->proc_fd >= 0) {
+		error = dup3(fd, fs->proc_fd, O_CLOEXEC) < 0 ? -errno : 0;
+		close(fd);
+	} else if (fd >= 0) {
+		fs->proc_fd = fd;
+	}
+	if (!error)
 		return 0;
-	error = -errno;
 	log_error("cannot open /proc/self/fd: %s; /proc must be mounted", strerror(-error));
 	return error;
 }
