@@ -12,23 +12,20 @@
 #define BIT(capability) (UINT64_C(1) << (capability))
 
 /* All that a daemon of root's may use. */
-static const struct {
-	int capability;
-	const char *why;
-} needed[] = {
-	{CAP_CHOWN, "chown in a caller's name, who may"},
-	{CAP_DAC_OVERRIDE, "the kernel above has checked permissions, with groups unknown here"},
-	{CAP_DAC_READ_SEARCH, "the same, and objects are opened again by their handles"},
-	{CAP_FOWNER, "the same, of what takes the owner"},
-	{CAP_FSETID, "the kernel above has decided about set-group-id bits"},
-	{CAP_SETUID, "the file system uid of callers"},
-	{CAP_SETGID, "the file system gid of callers"},
-	{CAP_MKNOD, "device nodes, which root makes"},
-	{CAP_LINUX_IMMUTABLE, "chattr +i and +a"},
-	{CAP_SETFCAP, "security.capability (setcap)"},
-	{CAP_MAC_ADMIN, "labels of Smack and SELinux that the source does not know"},
-	{CAP_SYS_ADMIN, "trusted.* and security.* attributes, -o passthrough, fanotify"},
-	{CAP_IPC_LOCK, "the memory of rings, before Linux 5.12"},
+static const int needed[] = {
+	CAP_CHOWN, /* chown in a caller's name, who may */
+	CAP_DAC_OVERRIDE, /* the kernel above has checked permissions, with groups unknown here */
+	CAP_DAC_READ_SEARCH, /* the same, and objects are opened again by their handles */
+	CAP_FOWNER, /* the same, of what takes the owner */
+	CAP_FSETID, /* the kernel above has decided about set-group-id bits */
+	CAP_SETUID, /* the file system uid of callers */
+	CAP_SETGID, /* the file system gid of callers */
+	CAP_MKNOD, /* device nodes, which root makes */
+	CAP_LINUX_IMMUTABLE, /* chattr +i and +a */
+	CAP_SETFCAP, /* security.capability (setcap) */
+	CAP_MAC_ADMIN, /* labels of Smack and SELinux that the source does not know */
+	CAP_SYS_ADMIN, /* trusted.* and security.* attributes, -o passthrough, fanotify */
+	CAP_IPC_LOCK, /* the memory of rings, before Linux 5.12 */
 };
 
 #define N_NEEDED (sizeof(needed) / sizeof(needed[0]))
@@ -68,7 +65,7 @@ int confine_capabilities(void)
 	if (error)
 		return error;
 	for (size_t i = 0; i < N_NEEDED; i++)
-		kept |= BIT(needed[i].capability);
+		kept |= BIT(needed[i]);
 	if (capability_held(CAP_SETPCAP))
 		bound(kept);
 	for (int half = 0; half < 2; half++) {

@@ -325,8 +325,11 @@ static void add_decided(struct program *program)
 	begin = begin_call(program, SYS_prctl);
 	load_argument(program, 0);
 	allow_value(program, PR_SET_NAME);
+	/* Who has crashed says so, and leaves a core where that is wanted. */
+	allow_value(program, PR_GET_NAME);
+	allow_value(program, PR_SET_DUMPABLE);
 	end_call(program, begin);
-	/* abort(). */
+	/* abort(), and a crash that goes its way. */
 	begin = begin_call(program, SYS_tgkill);
 	load_argument(program, 0);
 	allow_value(program, (uint32_t)getpid());
