@@ -134,7 +134,8 @@ b" "$(printf "\377\376")" "*" -- -x ".hidden" "..." && ls -ab && rm -- *  && ls 
 }
 
 @test "a missing name is asked for again: a file made in the source appears at once" {
-	mount_fs sharing=shared
+	# Where the source is watched it is not asked for again, but told: see mount/watch.
+	mount_fs sharing=shared watch=none
 	run -2 within 10 ls "$MNT/late"
 	touch "$SRC/late"
 	within 10 ls "$MNT/late"

@@ -47,7 +47,7 @@ taken_over() { # RESTARTS
 		[[ $(stat_of worker_restarts 2>/dev/null) != "$1" ]] || return 0
 		sleep 0.01
 	done
-	echo "no other worker has taken over"
+	echo "no other worker has taken over, or more than one: $(stat_of worker_restarts) restarts, not $1"
 	return 1
 }
 
@@ -252,7 +252,7 @@ bench_round() {
 	wait "$daemon"
 	cat "$WORK/log"
 	if grep -qs -e -fsanitize "$BUILD/flags"; then return; fi
-	grep -q "worker $pid crashed in thread.*signal 6 (Aborted)" "$WORK/log"
+	grep -q "worker $pid crashed in thread [0-9]* ([^)]\+), signal 6 (Aborted)" "$WORK/log"
 	grep -q '  [0-9]*: .*batchiofs(+0x[0-9a-f]*)' "$WORK/log"
 	grep -q "worker $pid was killed by signal 6 (Aborted); another one takes over" "$WORK/log"
 }
